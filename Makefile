@@ -1,0 +1,62 @@
+# Every routine job, one word each; `make` alone lists them.
+#
+# The commands work in .venv, which is made by the first of them and brought up to date when
+# the requirements change. Another interpreter: make book PYTHON=python3.13
+
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+STAMP  := $(VENV)/.installed
+
+# The notebooks run on the kernel of .venv, whatever kernels the user has installed elsewhere.
+export JUPYTER_PREFER_ENV_PATH := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help book test notebooks lab bench constraints clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Nothing of an earlier build may stay: it could hide a failure. The data come first, so that
+# no page holds a progress bar; without a network the chapters fall back on a stand-in.
+book: $(STAMP) ## run every chapter and build the pages into _build/html
+	rm -rf _build/html _build/.doctrees _build/.jupyter_cache _build/jupyter_execute
+	$(PY) -m vaebook data kmnist mnist || echo "The chapters will run on a stand-in."
+	$(VENV)/bin/jupyter-book build -n -W --keep-going .
+	$(PY) -m pytest tests/test_site.py
+
+test: $(STAMP) ## check style and types, then run the tests
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) -m pytest
+
+notebooks: $(STAMP) ## make book/*.ipynb from the chapters and the outputs of the last `make book`
+	$(PY) book/make_notebooks.py
+
+lab: $(STAMP) ## open the notebooks in JupyterLab
+	$(VENV)/bin/jupyter lab book
+
+bench: $(VENV)/.bench ## measure the speed of training against its peers
+	$(PY) benchmarks/run.py
+
+constraints: ## install the newest versions and write them down in constraints.txt
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --upgrade --upgrade-strategy eager -r requirements.txt -e '.[test,bench]'
+	sed '/^[^#]/,$$d' constraints.txt > constraints.new
+	$(PY) -m pip freeze --exclude-editable | grep -viE '^(nvidia|cuda|triton)' >> constraints.new
+	mv constraints.new constraints.txt
+	touch $(STAMP)
+
+clean: ## remove what was built (not .venv, not the notebooks)
+	rm -rf _build build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+$(STAMP): requirements.txt constraints.txt pyproject.toml
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet -r requirements.txt -c constraints.txt -e '.[test]'
+	touch $@
+
+$(VENV)/.bench: $(STAMP)
+	$(PY) -m pip install --quiet -c constraints.txt -e '.[bench]'
+	touch $@

@@ -1,0 +1,445 @@
+"""Make book/NN-name.ipynb from book/NN-name.md, with the outputs of the last `make book`.
+
+The notebooks are what a reader opens in Jupyter or on a code host, where MyST markup would show
+raw; so it is translated into plain Markdown. A directive or role that has no translation here is
+an error: add one.
+
+    python book/make_notebooks.py            write every notebook
+    python book/make_notebooks.py --check    say which notebooks disagree with their chapters
+"""
+
+import argparse
+import os
+import re
+import sys
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import nbformat
+import yaml
+from myst_nb.core.read import read_myst_markdown_notebook
+from myst_parser.config.main import MdParserConfig
+from pybtex.database import parse_file
+
+BOOK = Path(__file__).resolve().parent
+EXECUTED = BOOK.parent / "_build" / "jupyter_execute" / BOOK.name
+MAX_BYTES = 1_000_000
+
+FIRST_CELL = """\
+> This notebook was made from [`{name}.md`]({name}.md), the chapter's source: change it there.
+> To run it, install the package once, from the root of the repository: `pip install -e .`"""
+
+ADMONITIONS = {
+    "attention", "caution", "danger", "error", "hint", "important", "note", "seealso", "tip",
+    "warning",
+}  # fmt: skip
+TITLED = {"admonition", "topic", "sidebar", "epigraph", "margin"}
+FLAT = {"div", "grid", "tab-set"}
+ITEMS = {"card", "grid-item", "grid-item-card", "tab-item"}
+DROPPED = {"bibliography", "contents", "exercise-end", "solution-end", "tableofcontents"}
+
+FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|:{3,})(?:\{(?P<name>[^}]+)\})?(?P<rest>.*)$")
+ROLE = re.compile(r"\{([a-zA-Z:_-]+)\}`([^`]+)`")
+TITLE_TARGET = re.compile(r"^(?P<title>.*?)\s*<(?P<target>[^<>]+)>$", re.DOTALL)
+
+
+class Untranslatable(ValueError):
+    """A chapter uses markup that has no translation into plain Markdown yet."""
+
+
+# --- what a chapter can be asked about ------------------------------------------------------
+
+
+@dataclass
+class Chapter:
+    """A chapter's source, read as a notebook, and the labels that it defines."""
+
+    name: str
+    cells: list = field(repr=False)
+    title: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def number(self) -> str:
+        """The chapter's number on the pages, which is that of its file."""
+        return str(int(self.name[:2]))
+
+
+def read_chapter(path):
+    """Read one chapter and number its exercises, equations and figures as the pages do."""
+    text = path.read_text(encoding="utf-8")
+    notebook = read_myst_markdown_notebook(text, config=MdParserConfig(), add_source_map=False)
+    chapter = Chapter(path.stem, notebook.cells)
+    counts = {"exercise": 0, "equation": 0, "figure": 0}
+
+    def number(kind, label, text):
+        counts[kind] += 1
+        chapter.labels[label] = text.format(f"{chapter.number}.{counts[kind]}")
+
+    for cell in chapter.cells:
+        if cell.cell_type == "code":
+            if figure := cell.metadata.get("mystnb", {}).get("figure"):
+                number("figure", figure.get("name", id(cell)), "Fig. {}")
+            continue
+        lines = cell.source.splitlines()
+        for position, line in enumerate(lines):
+            following = next((x for x in lines[position + 1 :] if x.strip()), "")
+            if heading := re.match(r"#+ +(.+)", line):
+                chapter.title = chapter.title or heading[1]
+            elif target := re.match(r"\((\S+)\)=\s*$", line):
+                chapter.labels[target[1]] = re.sub("^#+ +", "", following)
+            elif labelled := re.match(r"\s*\$\$\s*\((\S+)\)\s*$", line):
+                number("equation", labelled[1], "({})")
+            elif match := FENCE.match(line):
+                options = "\n".join(lines[position + 1 : position + 6])
+                label = re.search(r"^\s*:(?:label|name): *(\S+)", options, re.MULTILINE)
+                if match["name"] in ("exercise", "exercise-start"):
+                    number("exercise", label[1] if label else id(match), "Exercise {}")
+                elif match["name"] == "math" and label:
+                    number("equation", label[1], "({})")
+                elif match["name"] == "figure":
+                    number("figure", label[1] if label else id(match), "Fig. {}")
+    return chapter
+
+
+def chapters():
+    """Return the chapters named in _toc.yml that are notebooks, by name."""
+    toc = yaml.safe_load((BOOK.parent / "_toc.yml").read_text(encoding="utf-8"))
+    entries = [toc["root"]] + [c["file"] for part in toc["parts"] for c in part["chapters"]]
+    paths = [BOOK.parent / f"{entry}.md" for entry in entries]
+    notebooks = [p for p in paths if p.exists() and p.read_text(encoding="utf-8").startswith("---")]
+    return {path.stem: read_chapter(path) for path in notebooks}
+
+
+@cache
+def bibliography():
+    """Return each key of references.bib with the names and the year to cite it by."""
+    cited = {}
+    for key, entry in parse_file(BOOK / "references.bib").entries.items():
+        people = entry.persons.get("author") or entry.persons["editor"]
+        names = [" ".join(p.prelast_names + p.last_names).strip("{}") for p in people]
+        many = f"{names[0]} et al."
+        cited[key] = (many if len(names) > 2 else " and ".join(names), entry.fields["year"])
+    return cited
+
+
+# --- from MyST to plain Markdown ------------------------------------------------------------
+
+
+class Translator:
+    """Turns the Markdown cells of one chapter into what any Markdown reader shows well."""
+
+    def __init__(self, chapter, book):
+        self.chapter = chapter
+        self.book = book
+
+    def cell(self, source):
+        """Translate one cell."""
+        lines = self.blocks(source.splitlines())
+        return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+
+    def blocks(self, lines):
+        """Translate lines: directives by their kind, code as it is, prose by its roles."""
+        out, prose, position = [], [], 0
+
+        def flush():
+            if prose:
+                out.extend(self.prose("\n".join(prose)).split("\n"))
+                prose.clear()
+
+        while position < len(lines):
+            match = FENCE.match(lines[position])
+            if not match:
+                prose.append(lines[position])
+                position += 1
+                continue
+            end = _closing(lines, position, match["fence"])
+            indent = len(match["indent"])
+            body = [x[indent:] if x[:indent].isspace() else x for x in lines[position + 1 : end]]
+            flush()
+            if match["name"]:
+                found = self.directive(match["name"], match["rest"].strip(), body)
+                out.extend(["", *(match["indent"] + x if x else x for x in found), ""])
+            else:
+                out.extend(lines[position : end + 1])
+            position = end + 1
+        flush()
+        return out
+
+    def directive(self, name, argument, body):
+        """Return the lines that stand for one directive."""
+        options, body = _options(body)
+        title = self.prose(argument)
+        label = options.get("label", options.get("name"))
+        folded = "dropdown" in options.get("class", "").split()
+        if name in ADMONITIONS | TITLED:
+            default = "" if name in ("epigraph", "margin") else name.capitalize()
+            if name == "seealso":
+                default = "See also"
+            if name in ADMONITIONS and argument:  # the first line of the content
+                body, title = [argument, *body], ""
+            inner = self.blocks(body)
+            return (_details if folded else _quote)(title or default, inner)
+        if name == "dropdown":
+            return _details(title, self.blocks(body))
+        if name in ("exercise", "exercise-start"):
+            heading = self.chapter.labels.get(label, "Exercise")
+            return _quote(f"{heading} ({title})" if title else heading, self.blocks(body))
+        if name == "solution":
+            return _details(f"Solution to {self.reference(argument)}", self.blocks(body))
+        if name == "solution-start":
+            return [f"**Solution to {self.reference(argument)}**"]
+        if name == "literalinclude":
+            code = (BOOK / argument).read_text(encoding="utf-8").rstrip().split("\n")
+            language = options.get("language", "")
+            return [*(["In R:", ""] if language == "r" else []), f"```{language}", *code, "```"]
+        if name in ("code", "code-block"):
+            return [f"```{argument}", *body, "```"]
+        if name == "math":
+            return self.math(body, label)
+        if name in ("figure", "image"):
+            picture = [f"![{options.get('alt', '')}]({argument})"]
+            caption = self.cell("\n".join(body))
+            number = f"{self.chapter.labels[label]}: " if label else ""
+            return [*picture, "", f"*{number}{caption}*"] if caption else picture
+        if name == "table":
+            return [f"*{title}*", "", *self.blocks(body)]
+        if name in FLAT:
+            return self.blocks(body)
+        if name in ITEMS:
+            if "link" in options:
+                link = options["link"]
+                title = f"[{title}]({link if '//' in link else self.file(link)})"
+            return [*([f"**{title}**", ""] if title else []), *self.blocks(body)]
+        if name in DROPPED:
+            return []
+        raise Untranslatable(f"{self.chapter.name}.md: directive {{{name}}}")
+
+    def math(self, body, label=None):
+        """Return a displayed formula, numbered where the pages number it."""
+        formula = "\n".join(body).strip()
+        if r"\\" in formula and r"\begin" not in formula:
+            formula = f"\\begin{{aligned}}\n{formula}\n\\end{{aligned}}"
+        tag = f"\n\\tag{{{self.chapter.labels[label].strip('()')}}}" if label else ""
+        return ["$$", *f"{formula}{tag}".split("\n"), "$$"]
+
+    def prose(self, text):
+        """Translate roles, links, labels, comments and footnotes outside code."""
+        text = re.sub(r"^%.*\n?", "", text, flags=re.MULTILINE)
+        text = re.sub(r"^\(\S+\)=\s*\n?", "", text, flags=re.MULTILINE)
+        text = re.sub(
+            r"^\$\$\n(.*?)\n\$\$ *\((\S+)\) *$",
+            lambda m: "\n".join(self.math([m[1]], m[2])),
+            text,
+            flags=re.DOTALL | re.MULTILINE,
+        )
+        text = ROLE.sub(self.role, text)
+        # What is left in backticks is code, and none of the rest applies to it.
+        parts = re.split(r"(`+[^`]+`+)", text)
+        for i in range(0, len(parts), 2):
+            parts[i] = re.sub(r"\[\^(\w+)\](:?)", r"<sup>\1</sup>", parts[i])
+            parts[i] = re.sub(r"\[\]\(([^)\s]+)\)", self.bare_link, parts[i])
+            parts[i] = re.sub(
+                r"\]\((\d\d-[\w-]+)\.md(#[^)\s]*)?\)",
+                lambda m: f"]({self.file(m[1])}{m[2] or ''})",
+                parts[i],
+            )
+        return "".join(parts)
+
+    def bare_link(self, match):
+        """Give a link without a text the title of what it leads to."""
+        target = match[1]
+        if target.startswith("#"):
+            return self.reference(target[1:])
+        name = target.removesuffix(".md")
+        return f"[{self.book[name].title}]({self.file(name)})" if name in self.book else match[0]
+
+    def role(self, match):
+        """Return the text that stands for one role."""
+        role, text = match[1], match[2]
+        titled = TITLE_TARGET.match(text)
+        title, target = (titled["title"], titled["target"]) if titled else ("", text)
+        if role.split(":")[0] == "cite":
+            return _cite(role, text)
+        if role == "eq":
+            return self.reference(target)
+        if role == "ref":
+            return self.reference(target, title)
+        if role == "numref":
+            number = self.reference(target)
+            return title.replace("%s", number.split()[-1]) if title else number
+        if role == "doc":
+            name = target.rsplit("/", 1)[-1]
+            shown = title or (self.book[name].title if name in self.book else name)
+            return f"[{shown}]({self.file(name)})"
+        if role == "math":
+            return f"${text}$"
+        if role in ("sub", "sup"):
+            return f"<{role}>{text}</{role}>"
+        if role in ("abbr", "term", "kbd", "dfn"):
+            return title or text
+        if role in ("code", "file") or role.startswith("py:"):
+            return f"`{target.lstrip('~')}`"
+        if role == "download":
+            return f"[{title or target}]({target})"
+        raise Untranslatable(f"{self.chapter.name}.md: role {{{role}}}")
+
+    def reference(self, label, title=""):
+        """Return the text of a reference to a label, with a link if it is in another chapter."""
+        for chapter in [self.chapter, *self.book.values()]:
+            if label in chapter.labels:
+                text = title or chapter.labels[label]
+                here = chapter.name == self.chapter.name
+                return text if here else f"[{text}]({self.file(chapter.name)})"
+        raise Untranslatable(f"{self.chapter.name}.md: no label {label!r} in any chapter")
+
+    def file(self, name):
+        """Return the file to open for another chapter: its notebook, if it has one."""
+        name = name.rsplit("/", 1)[-1].removesuffix(".md")
+        return f"{name}.ipynb" if name in self.book else f"{name}.md"
+
+
+def _closing(lines, start, fence):
+    """Return the line that closes a fence: as many of the same marks, alone on a line."""
+    for position in range(start + 1, len(lines)):
+        mark = lines[position].strip()
+        if mark and len(mark) >= len(fence) and set(mark) == {fence[0]}:
+            return position
+    raise Untranslatable(f"no end to {lines[start]!r}")
+
+
+def _options(body):
+    """Split the options of a directive from its content."""
+    options, rest = {}, list(body)
+    if rest and rest[0].strip() == "---":
+        end = next(i for i, line in enumerate(rest[1:], 1) if line.strip() == "---")
+        found = yaml.safe_load("\n".join(rest[1:end])) or {}
+        return {k: str(v) for k, v in found.items()}, rest[end + 1 :]
+    while rest and (option := re.match(r"^:([\w-]+):(?:\s+(.*))?$", rest[0])):
+        options[option[1]] = (option[2] or "").strip()
+        rest.pop(0)
+    return options, rest
+
+
+def _quote(title, lines):
+    """Return a block quotation under a bold title."""
+    inner = "\n".join(lines).strip("\n").split("\n")
+    heading = [f"> **{title}**", ">"] if title else []
+    return [*heading, *(f"> {line}".rstrip() for line in inner)]
+
+
+def _details(title, lines):
+    """Return a part that opens on a click."""
+    inner = "\n".join(lines).strip("\n").split("\n")
+    return ["<details>", f"<summary>{title}</summary>", "", *inner, "", "</details>"]
+
+
+def _cite(role, keys):
+    """Return a citation by author and year."""
+    found = [bibliography()[key.strip()] for key in keys.split(",")]
+    if role == "cite:t":
+        return ", ".join(f"{names} ({year})" for names, year in found)
+    return "(" + "; ".join(f"{names}, {year}" for names, year in found) + ")"
+
+
+# --- notebooks ------------------------------------------------------------------------------
+
+
+def notebook(chapter, book):
+    """Return the chapter as a notebook for readers, still without outputs."""
+    translate = Translator(chapter, book)
+    cells = [nbformat.v4.new_markdown_cell(FIRST_CELL.format(name=chapter.name))]
+    solving = False
+    for cell in chapter.cells:
+        if cell.cell_type == "code":
+            hidden = {"source_hidden": True} if _tags(cell) & {"hide-input", "hide-cell"} else {}
+            if solving:
+                hidden = {"source_hidden": True, "outputs_hidden": True}
+            metadata = {"jupyter": hidden} if hidden else {}
+            cells.append(nbformat.v4.new_code_cell(cell.source, metadata=metadata))
+            figure = cell.metadata.get("mystnb", {}).get("figure", {})
+            if "caption" in figure:
+                number = chapter.labels.get(figure.get("name"), "")
+                caption = translate.cell(str(figure["caption"]))
+                text = f"**{number}** {caption}" if number else caption
+                cells.append(nbformat.v4.new_markdown_cell(text))
+            continue
+        marks = re.findall(r"\{solution-(start|end)\}", cell.source)
+        solving = marks[-1] == "start" if marks else solving
+        if text := translate.cell(cell.source):
+            cells.append(nbformat.v4.new_markdown_cell(text))
+    for position, cell in enumerate(cells):
+        cell.id = f"cell-{position:03d}"
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+
+
+def _tags(cell):
+    return set(cell.metadata.get("tags", []))
+
+
+def add_outputs(made, name):
+    """Copy into a notebook the outputs which the last build of the book computed."""
+    path = EXECUTED / f"{name}.ipynb"
+    if not path.exists():
+        raise SystemExit(f"{name}: the last build left no outputs; run `make book` first")
+    ran = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    code = [c for c in made.cells if c.cell_type == "code"]
+    if [c.source for c in ran] != [c.source for c in code]:
+        raise SystemExit(f"{name}: its code has changed since the last build; run `make book`")
+    for number, (cell, executed) in enumerate(zip(code, ran, strict=True), 1):
+        cell.execution_count = number
+        cell.outputs = [_tidy(output, number) for output in executed.outputs]
+
+
+def _tidy(output, number):
+    """Drop from an output what differs from run to run without meaning anything."""
+    if "metadata" in output:
+        output.metadata = {}
+    if output.output_type == "execute_result":
+        output.execution_count = number
+    if "text/plain" in output.get("data", {}):
+        text = re.sub(r" at 0x[0-9a-f]+", "", output.data["text/plain"])
+        output.data["text/plain"] = text
+    return output
+
+
+def agree(made, path):
+    """Say whether a notebook on disk holds the same cells (outputs aside)."""
+    if not path.exists():
+        return False
+    kept = nbformat.read(path, as_version=4)
+    return [(c.cell_type, c.source) for c in kept.cells] == [
+        (c.cell_type, c.source) for c in made.cells
+    ]
+
+
+def main(argv=None):
+    """Write the notebooks, or check them; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing, report differences")
+    check = parser.parse_args(argv).check
+    book, stale, texts = chapters(), [], {}
+    for name, chapter in book.items():
+        path, made = BOOK / f"{name}.ipynb", notebook(chapter, book)
+        if check:
+            if not agree(made, path):
+                stale.append(name)
+            continue
+        add_outputs(made, name)
+        text = nbformat.writes(made, version=4) + "\n"
+        if len(text.encode()) > MAX_BYTES:
+            raise SystemExit(f"{name}: {len(text.encode()):,} bytes, more than {MAX_BYTES:,}")
+        texts[path] = text
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8", newline="\n")
+        print(f"{os.path.relpath(path)}: {len(text.encode()):,} bytes")
+    for name in stale:
+        print(f"{name}.ipynb disagrees with {name}.md: run `make book notebooks`")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""Downloads from a server on this machine, through torchvision's own classes and checks."""
+
+import gc
+import gzip
+import hashlib
+import pickle
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchvision.datasets import CIFAR10, KMNIST
+
+import vaebook
+from vaebook.data import load, named
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+
+def idx(array):
+    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return header + array.tobytes()
+
+
+RNG = np.random.default_rng(0)
+PIXELS = {
+    "train": RNG.integers(0, 256, (30, 28, 28), np.uint8),
+    "t10k": np.eye(28, dtype=np.uint8)[None],
+}
+FILES = {
+    f"{split}-{kind}-ubyte.gz": gzip.compress(idx(array))
+    for split, pixels in PIXELS.items()
+    for kind, array in {
+        "images-idx3": pixels,
+        "labels-idx1": np.arange(len(pixels), dtype=np.uint8) % 10,
+    }.items()
+}
+SUMS = [(name, hashlib.md5(content).hexdigest()) for name, content in FILES.items()]
+RAW = {f"{name.removesuffix('.gz')}" for name in FILES}
+
+
+class Host(ThreadingHTTPServer):
+    """Serves `FILES`; its fields say what goes wrong."""
+
+    failures = 0  # answer this many downloads with an error first
+    spoil = False  # send other bytes
+    gate = None  # a barrier at which downloads of the first file wait for each other
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        name = self.path.strip("/")
+        if self.server.gate and name == SUMS[0][0]:
+            self.server.gate.wait(60)
+        if self.server.failures:
+            self.server.failures -= 1
+            self.send_error(503)
+        else:
+            body = FILES[name][::-1] if self.server.spoil else FILES[name]
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    def log_message(self, *args):
+        """Keep quiet."""
+
+
+@pytest.fixture
+def host(monkeypatch):
+    server = Host(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    server.url = f"http://127.0.0.1:{server.server_port}/"
+    monkeypatch.setattr(KMNIST, "mirrors", [server.url])
+    monkeypatch.setattr(KMNIST, "resources", SUMS)
+    monkeypatch.setattr(named, "PAUSES", (0.0, 0.0))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    gc.collect()  # of the sockets that torchvision leaves open, while they are not complained of
+
+
+def files_in(root):
+    return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+
+
+def test_a_download_is_whole_and_needed_once(host, data_root):
+    data = load("kmnist")
+    assert data.train.pixels[:, 0].equal(torch.from_numpy(PIXELS["train"]))
+    assert data.test.labels.tolist() == [0]
+    assert data.source == "kmnist, downloaded through torchvision: 30 training and 1 test images"
+    assert files_in(data_root) == {f"KMNIST/raw/{name}" for name in RAW}
+    assert [path.name for path in data_root.iterdir()] == ["KMNIST"]
+    again = load("kmnist", download=False)
+    assert again.train.pixels.equal(data.train.pixels)
+    assert again.source.startswith("kmnist, torchvision's files")
+    assert socket.getdefaulttimeout() is None
+
+
+def test_it_is_tried_three_times(host, data_root):
+    host.failures = 2
+    assert len(load("kmnist").train) == 30
+    assert host.failures == 0
+
+
+def test_a_server_that_stays_broken(host, data_root):
+    host.failures = 99
+    with pytest.raises(FileNotFoundError, match=r"download failed \(HTTP Error 503.*connect to"):
+        load("kmnist")
+    assert host.failures == 96
+    assert list(data_root.iterdir()) == []
+
+
+def test_other_bytes_than_the_official_ones_are_refused(host, data_root):
+    host.spoil = True
+    with pytest.raises(FileNotFoundError, match=r"download failed \(File not found or corrupted"):
+        load("kmnist")
+    assert list(data_root.iterdir()) == []
+    assert load("kmnist", offline="digits").stand_in
+
+
+def test_a_server_that_is_silent_costs_one_timeout(host, data_root, monkeypatch):
+    monkeypatch.setattr(named, "TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        monkeypatch.setattr(KMNIST, "mirrors", [f"http://127.0.0.1:{deaf.getsockname()[1]}/"])
+        tries = []
+        original = KMNIST.download
+        monkeypatch.setattr(KMNIST, "download", lambda self: (tries.append(1), original(self)))
+        with pytest.raises(FileNotFoundError, match="timed out"):
+            load("kmnist")
+    assert len(tries) == 1
+    assert list(data_root.iterdir()) == []
+
+
+def test_an_interrupt_leaves_nothing_behind(host, data_root, monkeypatch):
+    def interrupted(self):
+        Path(self.raw_folder).mkdir(parents=True)
+        (Path(self.raw_folder) / "half").write_text("half a fi")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(KMNIST, "download", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        load("kmnist")
+    assert list(data_root.iterdir()) == []
+    assert socket.getdefaulttimeout() is None
+
+
+@pytest.mark.parametrize("left", [0, 3])
+def test_a_damaged_copy_is_told_of_or_replaced(host, data_root, left):
+    load("kmnist")
+    for name in sorted(RAW)[left:]:
+        (data_root / "KMNIST" / "raw" / name).write_bytes(b"\0\0\x08\x03" * 5)
+    with pytest.raises(FileNotFoundError, match=r"found neither whole \(.*and download=False"):
+        load("kmnist", download=False)
+    assert len(load("kmnist").train) == 30
+    assert len(load("kmnist", download=False).train) == 30
+
+
+def test_threads_at_once(host, data_root):
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(load("kmnist"))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [len(data.train) for data in results] == [30] * 4
+    assert [path.name for path in data_root.iterdir()] == ["KMNIST"]
+    assert socket.getdefaulttimeout() is None
+
+
+def test_processes_at_once(host, data_root):
+    host.gate = threading.Barrier(2)  # neither gets ahead before both are at it
+    program = (
+        "from torchvision.datasets import KMNIST; from vaebook.data import load;"
+        f"KMNIST.mirrors, KMNIST.resources = [{host.url!r}], {SUMS!r};"
+        "data = load('kmnist'); print(data.source, int(data.train.pixels.sum()))"
+    )
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=Path(vaebook.__file__).parents[1],
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    said = [run.communicate(timeout=100) for run in runs]
+    expected = (
+        f"downloaded through torchvision: 30 training and 1 test images {PIXELS['train'].sum()}"
+    )
+    assert all(out.strip().endswith(expected) for out, _ in said), said
+    assert files_in(data_root) == {f"KMNIST/raw/{name}" for name in RAW}
+    assert [path.name for path in data_root.iterdir()] == ["KMNIST"]
+
+
+def test_cifar10_as_an_old_numpy_pickled_it(data_root, monkeypatch):
+    folder = data_root / CIFAR10.base_folder
+    folder.mkdir()
+
+    def put(name, **entries):
+        # A flag that is an integer, not a bool, is what a new NumPy warns about.
+        content = pickle.dumps(entries, protocol=0).replace(b"I00\n", b"I0\n")
+        (folder / name).write_bytes(content)
+        return [name, hashlib.md5(content).hexdigest()]
+
+    pixels = np.zeros((2, 3 * 32 * 32), np.uint8)
+    pixels[:, 0] = 7
+    meta = put("batches.meta", label_names=["airplane"])
+    monkeypatch.setattr(
+        CIFAR10, "meta", {"filename": meta[0], "key": "label_names", "md5": meta[1]}
+    )
+    monkeypatch.setattr(CIFAR10, "train_list", [put("data_batch_1", data=pixels, labels=[3, 9])])
+    monkeypatch.setattr(CIFAR10, "test_list", [put("test_batch", data=pixels, labels=[1, 2])])
+    with pytest.warns(np.exceptions.VisibleDeprecationWarning, match="align"):
+        CIFAR10(data_root)
+    data = load("cifar10", download=False)
+    assert data.image_shape == (3, 32, 32)
+    assert data.train.pixels[0, :, 0, 0].tolist() == [7, 0, 0]
+    assert data.train.labels.tolist() == [3, 9]
+    assert data.classes[9] == "truck"

@@ -1,0 +1,119 @@
+"""The built pages: they read offline, show no failure, describe their pictures, lead somewhere."""
+
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from bs4 import BeautifulSoup
+
+SITE = Path(__file__).parent.parent / "_build" / "html"
+
+pytestmark = pytest.mark.skipif(
+    not (SITE / "index.html").exists(), reason="no built pages here; `make book` makes them"
+)
+
+# What a browser fetches by itself, by tag and attribute. <a href> is the reader's own choice.
+FETCHED = {
+    ("audio", "src"), ("embed", "src"), ("iframe", "src"), ("image", "href"), ("img", "src"),
+    ("img", "srcset"), ("input", "src"), ("link", "href"), ("object", "data"), ("script", "src"),
+    ("source", "src"), ("source", "srcset"), ("track", "src"), ("use", "href"), ("video", "poster"),
+    ("video", "src"),
+}  # fmt: skip
+OUTSIDE = re.compile(r"^\s*(https?:|wss?:|//)", re.IGNORECASE)
+CSS_FETCH = re.compile(r"""(?:@import\s*|url\(\s*)["']?\s*((?:https?:)?//[^"')\s]+)""")
+
+
+@pytest.fixture(scope="module")
+def pages():
+    """Every page, parsed, by its path; `_static` holds parts of pages only."""
+    paths = sorted(p for p in SITE.rglob("*.html") if "_static" not in p.relative_to(SITE).parts)
+    return {p: BeautifulSoup(p.read_text(encoding="utf-8"), "html.parser") for p in paths}
+
+
+def where(page):
+    return page.relative_to(SITE).as_posix()
+
+
+def test_nothing_comes_from_another_host(pages):
+    found = []
+    for page, soup in pages.items():
+        for tag, attribute in FETCHED:
+            for element in soup.find_all(tag, attrs={attribute: OUTSIDE}):
+                if element.get("rel") != ["canonical"]:
+                    found.append(f"{where(page)}: <{tag} {attribute}={element[attribute]!r}>")
+        for script in soup.find_all("script", src=False):
+            if script.get("type") != "application/ld+json":
+                hosts = re.findall(r"""["'`](?:https?:)?//[\w.-]+\.[^"'`\s]*""", script.text)
+                found += [f"{where(page)}: a script names {host}" for host in hosts]
+        for style in [s.text for s in soup.find_all("style")] + [
+            e["style"] for e in soup.find_all(style=True)
+        ]:
+            found += [f"{where(page)}: a style fetches {url}" for url in CSS_FETCH.findall(style)]
+    assert not found, "\n".join(found)
+
+
+def test_style_sheets_fetch_nothing_from_another_host():
+    found = [
+        f"{where(sheet)}: {url}"
+        for sheet in SITE.rglob("*.css")
+        for url in CSS_FETCH.findall(sheet.read_text(encoding="utf-8"))
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_every_picture_has_a_text_in_its_place(pages):
+    # For a figure that a cell draws, the text stands in the cell: mystnb: image: alt: …
+    found = [
+        f"{where(page)}: {image.get('src', '')[:80]}"
+        for page, soup in pages.items()
+        for image in soup.find_all("img")
+        if not image.get("alt", "").strip()
+        or image["alt"] == image.get("src")
+        # Sphinx takes the file's name where a picture has no text of its own.
+        or Path(image["alt"]).name == Path(unquote(image.get("src", ""))).name
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_no_page_shows_a_failure(pages):
+    found = []
+    failures = ".cell_output .traceback, .cell_output .error, .cell_output .stderr"
+    for page, soup in pages.items():
+        shown = soup.select(f"{failures}, .system-message, .problematic")
+        shown += [o for o in soup.select(".cell_output") if "Traceback (most recent" in o.text]
+        found += [f"{where(page)}: {element.get_text()[:200]}" for element in shown]
+    assert not found, "\n".join(found)
+
+
+def test_links_within_the_book_lead_somewhere(pages):
+    anchors = {
+        page.resolve(): {e["id"] for e in soup.find_all(id=True)}
+        | {e["name"] for e in soup.find_all("a", attrs={"name": True})}
+        for page, soup in pages.items()
+    }
+    found = []
+    for page, soup in pages.items():
+        for link in soup.find_all("a", href=True):
+            parts = urlsplit(link["href"])
+            if parts.scheme or parts.netloc:
+                continue
+            target = (page.parent / unquote(parts.path)).resolve() if parts.path else page.resolve()
+            if target.is_dir():
+                target = target / "index.html"
+            fragment = unquote(parts.fragment)
+            if not target.exists():
+                found.append(f"{where(page)}: no file for {link['href']}")
+            elif fragment and target in anchors and fragment not in anchors[target]:
+                found.append(f"{where(page)}: no anchor for {link['href']}")
+    assert not found, "\n".join(found)
+
+
+def test_every_r_half_stands_in_a_tab(pages):
+    loose = [
+        f"{where(page)}: {block.get_text()[:80]}"
+        for page, soup in pages.items()
+        for block in soup.select(".r-half")
+        if block.find_parent(class_="r-beside-python") is None
+    ]
+    assert not loose, "\n".join(loose)

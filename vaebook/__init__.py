@@ -1,0 +1,42 @@
+"""vaebook: variational autoencoders in PyTorch, small enough to read in an evening.
+
+>>> import vaebook as vb
+>>> data = vb.load("digits")
+>>> model = vb.conv_vae(data.image_shape, latent_dim=2)
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+from vaebook.checkpoints import load_model, save
+from vaebook.data import Dataset, Images, as_images, load
+from vaebook.evaluation import neighbour_accuracy
+from vaebook.objectives import NegativeELBO, kl_to_prior
+from vaebook.sampling import (
+    decode,
+    embed,
+    interpolate,
+    posterior,
+    reconstruct,
+    sample_posterior,
+    sample_prior,
+    traversal,
+)
+from vaebook.training import History, evaluate, fit, pick_device
+from vaebook.vae import VAE, conv_vae, dense_vae
+
+__all__ = [
+    "VAE", "Dataset", "History", "Images", "NegativeELBO", "as_images", "conv_vae", "decode",
+    "dense_vae", "embed", "evaluate", "fit", "interpolate", "kl_to_prior", "load", "load_model",
+    "neighbour_accuracy", "pick_device", "plot", "posterior", "reconstruct", "sample_posterior",
+    "sample_prior", "save", "traversal",
+]  # fmt: skip
+__version__ = version("vaebook")
+
+
+def __getattr__(name: str) -> Any:
+    """Import `vaebook.plot`, and with it matplotlib, only when it is used."""
+    if name == "plot":
+        return import_module("vaebook.plot")
+    raise AttributeError(f"module 'vaebook' has no attribute {name!r}")

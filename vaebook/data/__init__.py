@@ -1,0 +1,11 @@
+"""Data: one door, `load`, to images of every kind, and how they reach a model."""
+
+from vaebook.data.images import Images, as_images, batch_bounds, minibatches, to_pixels
+from vaebook.data.load import Dataset, load
+from vaebook.data.named import NAMES, data_root
+from vaebook.data.textures import FAMILIES, make_textures
+
+__all__ = [
+    "FAMILIES", "NAMES", "Dataset", "Images", "as_images", "batch_bounds", "data_root", "load",
+    "make_textures", "minibatches", "to_pixels",
+]  # fmt: skip

@@ -1,0 +1,137 @@
+"""Encoders and decoders for images of any channels × height × width.
+
+An encoder maps images to the mean and the log-variance of q(z|x); a decoder maps codes to the
+parameters of p(x|z). Neither knows of the loss.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+ImageShape = tuple[int, int, int]
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+}
+
+
+class Encoder(nn.Module):
+    """A body that ends in a flat vector, and two linear heads on it."""
+
+    def __init__(self, body: nn.Module, features: int, latent_dim: int) -> None:
+        super().__init__()
+        self.body = body
+        self.mean = nn.Linear(features, latent_dim)
+        self.log_var = nn.Linear(features, latent_dim)
+
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
+        """Return the mean and the log-variance of q(z|x)."""
+        features = self.body(x)
+        return self.mean(features), self.log_var(features)
+
+
+def conv_encoder(image_shape: ImageShape, latent_dim: int, width: int = 28) -> Encoder:
+    """Stack four 3×3 convolutions of stride 2, each with batch norm and leaky ReLU.
+
+    The channels double from layer to layer, the sides halve and are rounded up: for
+    1×28×28 and width 28, [28, 14, 14] → [56, 7, 7] → [112, 4, 4] → [224, 2, 2] → 896 features.
+    """
+    channels, height, width_px = image_shape
+    widths = [channels, width, 2 * width, 4 * width, 8 * width]
+    layers: list[nn.Module] = []
+    for into, out in pairwise(widths):
+        layers += [
+            nn.Conv2d(into, out, kernel_size=3, stride=2, padding=1),
+            nn.BatchNorm2d(out),
+            nn.LeakyReLU(0.01),
+        ]
+    features = widths[-1] * math.ceil(height / 16) * math.ceil(width_px / 16)
+    return Encoder(nn.Sequential(*layers, nn.Flatten()), features, latent_dim)
+
+
+def conv_decoder(image_shape: ImageShape, latent_dim: int, width: int = 28) -> nn.Sequential:
+    """Stack a linear layer and four 4×4 transposed convolutions up to the image's size.
+
+    For 1×28×28 and width 28: [224, 1, 1] → [112, 4, 4] → [56, 8, 8] → [28, 14, 14] →
+    [1, 28, 28]. Other sizes are planned backwards from the image by `upsampling_sizes`, and
+    the padding of each layer follows. No convolution has a bias: batch norm brings its own,
+    and the last layer follows the R original.
+    """
+    channels, *size = image_shape
+    sizes = list(zip(*(upsampling_sizes(side) for side in size), strict=True))
+    widths = [8 * width, 4 * width, 2 * width, width, channels]
+    base = sizes[0]
+    layers: list[nn.Module] = [
+        nn.Linear(latent_dim, widths[0] * base[0] * base[1]),
+        nn.Unflatten(1, (widths[0], *base)),
+    ]
+    for i, (into, out) in enumerate(pairwise(widths)):
+        stride = 1 if i == 0 else 2
+        plan = [_padding(*sides, stride) for sides in zip(sizes[i], sizes[i + 1], strict=True)]
+        padding, extra = zip(*plan, strict=True)
+        layers.append(nn.ConvTranspose2d(into, out, 4, stride, padding, extra, bias=False))
+        if i < 3:
+            layers += [nn.BatchNorm2d(out), nn.LeakyReLU(0.01)]
+    return nn.Sequential(*layers)
+
+
+def upsampling_sizes(side: int) -> list[int]:
+    """Plan the side lengths of the decoder's five maps, the last being `side`.
+
+    Going backwards each side is halved and rounded up to an even number; the first layer,
+    of stride 1, widens its input by 3 (or by 1, where only 2 pixels are wanted).
+
+    Examples
+    --------
+    >>> upsampling_sizes(28), upsampling_sizes(64), upsampling_sizes(17)
+    ([1, 4, 8, 14, 28], [5, 8, 16, 32, 64], [1, 4, 6, 10, 17])
+    """
+    sizes = [side]
+    for _ in range(3):
+        sizes.insert(0, 2 * math.ceil(sizes[0] / 4))
+    return [max(sizes[0] - 3, 1), *sizes]
+
+
+def _padding(into: int, out: int, stride: int) -> tuple[int, int]:
+    """Return padding and output padding that make `into` pixels `out` by a 4×4 kernel."""
+    surplus = stride * (into - 1) + 4 - out
+    padding = math.ceil(surplus / 2)
+    return padding, 2 * padding - surplus
+
+
+def dense_encoder(
+    image_shape: ImageShape, latent_dim: int, hidden: Sequence[int], activation: str
+) -> Encoder:
+    """Fully connected layers of the `hidden` sizes on the flattened image."""
+    widths = [math.prod(image_shape), *hidden]
+    return Encoder(
+        nn.Sequential(nn.Flatten(), *_dense_layers(widths, activation)), widths[-1], latent_dim
+    )
+
+
+def dense_decoder(
+    image_shape: ImageShape, latent_dim: int, hidden: Sequence[int], activation: str
+) -> nn.Sequential:
+    """Fully connected layers of the `hidden` sizes, then one to the image's shape."""
+    widths = [latent_dim, *hidden]
+    return nn.Sequential(
+        *_dense_layers(widths, activation),
+        nn.Linear(widths[-1], math.prod(image_shape)),
+        nn.Unflatten(1, image_shape),
+    )
+
+
+def _dense_layers(widths: list[int], activation: str) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for into, out in pairwise(widths):
+        layers += [nn.Linear(into, out), ACTIVATIONS[activation]()]
+    return layers

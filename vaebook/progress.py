@@ -1,0 +1,78 @@
+"""Progress of long work: a bar where something can move, plain lines where nothing can."""
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+
+class Progress:
+    """A bar over `total` steps above which finished lines stay.
+
+    On a terminal this is tqdm. In Jupyter the same bar is text in one display that is updated
+    in place: it needs no widgets, and what remains on the page at the end are the lines.
+    Elsewhere (logs, pipes) only the lines are printed. ``enabled=False`` shows nothing.
+    """
+
+    def __init__(self, total: int | None, *, enabled: bool = True) -> None:
+        self.enabled = enabled
+        self.cell = _Cell() if enabled and _in_jupyter() else None
+        self.bar: Any = None
+        if self.cell is not None:
+            self.bar = tqdm(total=total, file=self.cell, leave=False, ncols=88, mininterval=0.5)
+        elif enabled and sys.stderr.isatty():
+            self.bar = tqdm(total=total, leave=False, dynamic_ncols=True)
+
+    def step(self, note: str | None = None) -> None:
+        """Count one step, and show `note` beside the bar from now on."""
+        if self.bar is None:
+            return
+        if note is not None:
+            self.bar.set_postfix_str(note, refresh=False)
+        self.bar.update()
+
+    def line(self, text: str) -> None:
+        """Print a line that stays."""
+        if self.cell is not None:
+            self.cell.lines.append(text)
+            self.cell.show()
+        elif self.bar is not None:
+            self.bar.write(text)
+        elif self.enabled:
+            print(text, flush=True)
+
+    def close(self) -> None:
+        """Remove the bar and leave the lines."""
+        if self.bar is not None:
+            self.bar.close()
+        if self.cell is not None:
+            self.cell.write("")
+
+
+class _Cell:
+    """A file for tqdm to write to, shown as one updatable output of a Jupyter cell."""
+
+    def __init__(self) -> None:
+        from IPython.display import display
+
+        self.lines: list[str] = []
+        self.bar = ""
+        self.handle: Any = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def write(self, text: str) -> None:
+        self.bar = text.strip("\r\n ")
+        self.show()
+
+    def show(self) -> None:
+        text = "\n".join([*self.lines, self.bar] if self.bar else self.lines)
+        self.handle.update({"text/plain": text}, raw=True)
+
+    def flush(self) -> None: ...
+
+
+def _in_jupyter() -> bool:
+    if "IPython" not in sys.modules:
+        return False
+    from IPython import get_ipython
+
+    return type(get_ipython()).__name__ == "ZMQInteractiveShell"

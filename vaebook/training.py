@@ -1,0 +1,368 @@
+"""Training: one loop for every model, and the history it leaves.
+
+The loop knows nothing of the kind of model: it moves images, calls the objective, steps the
+optimizer and keeps the score.
+"""
+
+import json
+import math
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.optim import Adam
+
+from vaebook.checkpoints import load_weights, read, require_config, write
+from vaebook.data.images import Images, as_images, batch_bounds, minibatches
+from vaebook.objectives import NegativeELBO, Terms
+from vaebook.progress import Progress
+from vaebook.vae import VAE, check_positive, eval_mode
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Objective = Callable[[VAE, Tensor], Terms]
+COLUMNS = [
+    *("epoch", "split", "loss", "reconstruction", "kl", "beta", "seconds", "images_per_second")
+]
+DTYPES = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16}
+BATCHES_PER_NOTE = 50  # reading a loss makes the CPU wait for the device: not at every batch
+
+
+@dataclass
+class History:
+    """What `fit` measured.
+
+    Attributes
+    ----------
+    rows
+        A dict per epoch and split. Losses are in nats per image: for ``train`` averaged over
+        the batches as the model learned from them, for ``validation`` after the epoch.
+    snapshots
+        Pairs of a step and what the model then made of 64 fixed draws from the prior,
+        ``[64, channels, height, width]`` in [0, 1].
+    provenance
+        Device, precision, threads, seed and versions.
+    interrupted
+        Whether Ctrl-C ended the run.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    snapshots: list[tuple[int, Tensor]] = field(default_factory=list)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    interrupted: bool = False
+
+    @property
+    def frame(self) -> "pd.DataFrame":
+        """The rows as a pandas DataFrame."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows, columns=COLUMNS)
+
+    def last(self, split: str = "validation") -> dict[str, Any]:
+        """Return the newest row of a split."""
+        return [row for row in self.rows if row["split"] == split][-1]
+
+    def __repr__(self) -> str:
+        state = "interrupted" if self.interrupted else "complete"
+        return "\n".join([f"History, {state}", *(_line(row) for row in self.rows)])
+
+
+def fit(
+    model: VAE,
+    images: Any,
+    *,
+    epochs: int,
+    batch_size: int = 128,
+    lr: float = 1e-3,
+    validation: Any = None,
+    objective: Objective = NegativeELBO(),  # noqa: B008 - it is frozen
+    device: str | torch.device = "auto",
+    precision: str = "auto",
+    seed: int = 0,
+    progress: bool = True,
+    snapshots: int = 0,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+) -> History:
+    """Train a model with Adam on shuffled minibatches.
+
+    Parameters
+    ----------
+    model
+        Trained in place; afterwards on `device` and in eval mode.
+    images
+        `Images`, an array or a tensor (see `as_images`), or a DataLoader.
+    epochs, batch_size, lr
+        Passes over the images, images per step, Adam's learning rate.
+    validation
+        Like `images`; judged by `evaluate` after each epoch.
+    objective
+        A function of a model and a batch that returns `Terms`.
+    device
+        ``"auto"`` is CUDA where there is one, else Apple's MPS, else the CPU.
+    precision
+        ``"float32"``, ``"bfloat16"`` (autocast), or ``"auto"``, which is float32.
+    seed
+        Decides the order of the images and the noise, so that a run repeats bit for bit on
+        one CPU. The first weights are yours: `torch.manual_seed` before building the model.
+    progress
+        Show a bar on a terminal and in Jupyter, and a line per epoch everywhere.
+    snapshots
+        How many times, evenly over the training, to decode 64 fixed draws from the prior.
+    checkpoint
+        A file rewritten after each epoch with all that `resume` needs.
+    resume
+        Go on from `checkpoint`, where it exists, as if there had been no break.
+
+    Returns
+    -------
+    History
+        After Ctrl-C, that of the epochs which finished.
+
+    Raises
+    ------
+    ValueError
+        For arguments that do not fit, named in the message.
+    FloatingPointError
+        When the loss is no longer finite; `checkpoint` still holds the epoch before.
+
+    Examples
+    --------
+    >>> import vaebook as vb
+    >>> data = vb.load("digits")
+    >>> model = vb.conv_vae(data.image_shape, latent_dim=2, width=4)
+    >>> history = vb.fit(model, data.train, epochs=1, validation=data.test, progress=False)
+    >>> list(history.frame["split"])
+    ['train', 'validation']
+    """
+    check_positive(epochs=epochs, batch_size=batch_size)
+    if not lr > 0:
+        raise ValueError(f"lr: expected a number above 0, got {lr!r}")
+    if precision not in DTYPES:
+        raise ValueError(f"precision: expected one of {', '.join(DTYPES)}, got {precision!r}")
+    if resume and checkpoint is None:
+        raise ValueError("resume: expected a checkpoint to resume from, got checkpoint=None")
+    if checkpoint is not None:
+        require_config(model)
+    device, dtype = pick_device(device), DTYPES[precision]
+    batches = _prepare(images, "images", model, device)
+    if isinstance(batches, Images) and len(batches) == 1:
+        raise ValueError("images: expected at least 2 images to train on, got 1")
+    if validation is not None:
+        validation = _prepare(validation, "validation", model, device)
+
+    model.to(device)
+    optimizer = Adam(model.parameters(), lr=lr, fused=device.type != "mps")
+    history = History(provenance=provenance(device, dtype, seed))
+    if resume and Path(str(checkpoint)).exists():
+        _restore(str(checkpoint), model, optimizer, history)
+    done = history.rows[-1]["epoch"] if history.rows else 0
+    known = isinstance(batches, Images)
+    steps = len(batch_bounds(len(batches), batch_size)) if known else len(batches)
+    shots = {round(i * epochs * steps / max(snapshots - 1, 1)) for i in range(snapshots)}
+    bar = Progress((epochs - done) * steps, enabled=progress)
+    try:
+        for epoch in range(done + 1, epochs + 1):
+            score = _Score(epoch, "train", objective)
+            # A seed per epoch, not per run, so that a resumed run meets the same numbers.
+            with (
+                _seeded(device, seed, epoch),
+                torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
+            ):
+                stream = minibatches(
+                    batches, batch_size, device=device, generator=torch.default_generator
+                )
+                model.train()
+                for step, x in enumerate(stream, (epoch - 1) * steps):
+                    if step in shots:
+                        history.snapshots.append((step, _decode_fixed_draws(model)))
+                    terms = objective(model, x)
+                    optimizer.zero_grad()
+                    terms.loss.mean().backward()
+                    optimizer.step()
+                    score.add(terms)
+                    bar.step(score.note() if step % BATCHES_PER_NOTE == 0 else None)
+            rows = [score.row()]
+            if not math.isfinite(rows[0]["loss"]):
+                raise FloatingPointError(
+                    f"the loss became {rows[0]['loss']} in epoch {epoch}; a smaller "
+                    f"lr than {lr} may help"
+                )
+            if validation is not None:
+                judged = evaluate(model, validation, objective=objective, seed=seed)
+                rows.append(judged | {"epoch": epoch, "split": "validation"})
+            if epoch == epochs and epochs * steps in shots:
+                history.snapshots.append((epochs * steps, _decode_fixed_draws(model)))
+            history.rows += rows
+            for row in rows:
+                bar.line(_line(row))
+            if checkpoint is not None:
+                _keep(checkpoint, model, optimizer, history)
+    except KeyboardInterrupt:
+        history.interrupted = True
+        bar.line("stopped by the keyboard: the history has the epochs that finished")
+    finally:
+        bar.close()
+        model.eval()
+    return history
+
+
+@torch.no_grad()
+def evaluate(
+    model: VAE,
+    images: Any,
+    *,
+    objective: Objective = NegativeELBO(),  # noqa: B008 - it is frozen
+    batch_size: int = 500,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Return a row like those of `History.frame`: mean loss and its parts, in nats per image.
+
+    The model is in eval mode meanwhile, with one draw of z per image from `seed`.
+
+    Raises
+    ------
+    ValueError
+        For images that do not fit the model.
+    """
+    images = _prepare(images, "images", model, model.device)
+    score = _Score(0, "test", objective)
+    with _seeded(model.device, seed, 0), eval_mode(model):
+        for x in minibatches(images, batch_size, device=model.device):
+            score.add(objective(model, x))
+    return score.row()
+
+
+def pick_device(device: str | torch.device = "auto") -> torch.device:
+    """Return the device a name means; ``"auto"`` is CUDA, then MPS, then the CPU.
+
+    Raises
+    ------
+    ValueError
+        For an unknown device or one that is not there.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device: expected one that is here, got {device!r} ({reason})") from None
+
+
+def provenance(device: torch.device, dtype: torch.dtype, seed: int) -> dict[str, Any]:
+    """Say what a run ran on."""
+    cuda = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if cuda else f"{device} {platform.machine()}",
+        "precision": str(dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "seed": seed,
+        "vaebook": version("vaebook"),
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
+
+
+class _Score:
+    """Sums of the terms, kept on their device so that no batch makes the CPU wait."""
+
+    def __init__(self, epoch: int, split: str, objective: Objective) -> None:
+        self.row_start = {"epoch": epoch, "split": split}
+        self.beta = getattr(objective, "beta", 1.0)
+        self.sums: Any = 0
+        self.images = 0
+        self.started = time.perf_counter()
+
+    def add(self, terms: Terms) -> None:
+        # Summed in float64 (which MPS lacks): float32 loses digits over 60,000 images.
+        sums = torch.stack([term.detach().sum() for term in terms])
+        self.sums = self.sums + (sums if sums.device.type == "mps" else sums.double())
+        self.images += len(terms.loss)
+
+    def row(self) -> dict[str, Any]:
+        if not self.images:
+            raise ValueError("images: expected at least one batch, got none")
+        means = [total / self.images for total in self.sums.tolist()]
+        seconds = time.perf_counter() - self.started  # after .tolist(), which waits for the device
+        return self.row_start | dict(
+            zip(COLUMNS[2:], [*means, self.beta, seconds, self.images / seconds], strict=True)
+        )
+
+    def note(self) -> str:
+        row = self.row()
+        return f"epoch {row['epoch']}: {row['reconstruction']:.1f} + KL {row['kl']:.1f} nats"
+
+
+@contextmanager
+def _seeded(device: torch.device, seed: int, stream: int) -> Iterator[None]:
+    """Random numbers of a run's own inside a block; the caller's go on untouched after it."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed((seed * 1_000_003 + stream) % 2**63)
+        yield
+
+
+@torch.no_grad()
+def _decode_fixed_draws(model: VAE) -> Tensor:
+    z = torch.randn(64, model.latent_dim, generator=torch.Generator().manual_seed(0))
+    with eval_mode(model):
+        return model.likelihood.mean(model.decode(z.to(model.device))).float().cpu()
+
+
+def _prepare(images: Any, name: str, model: VAE, device: torch.device) -> Any:
+    """Check images against the model and put them on the device; leave a DataLoader alone."""
+    if hasattr(images, "dataset"):
+        return images
+    images = as_images(images, name=name)
+    if images.image_shape != model.image_shape:
+        raise ValueError(
+            f"{name}: expected images of shape {model.image_shape}, which the model takes, "
+            f"got {images.image_shape}"
+        )
+    return images.to(device)
+
+
+def _line(row: dict[str, Any]) -> str:
+    return (
+        f"epoch {row['epoch']:3} {row['split']:<10} {row['loss']:8.2f} nats per image"
+        f" = {row['reconstruction']:7.2f} + KL {row['kl']:6.2f}"
+        f"  at {row['images_per_second']:6,.0f} images/s"
+    )
+
+
+def _keep(path: str | Path, model: VAE, optimizer: Adam, history: History) -> None:
+    state = optimizer.state_dict()["state"]
+    extra = {f"adam.{i}.{key}": value for i, slot in state.items() for key, value in slot.items()}
+    extra |= {f"snapshot.{step}": picture for step, picture in history.snapshots}
+    write(path, model, extra, {"rows": history.rows})
+
+
+def _restore(path: str | Path, model: VAE, optimizer: Adam, history: History) -> None:
+    header, tensors = read(path)
+    if header["config"] != json.loads(json.dumps(model.config)) or "rows" not in header:
+        raise ValueError(
+            f"checkpoint: expected a training state of {model.config}, got {path} with "
+            f"{'one' if 'rows' in header else 'the weights alone'} of {header['config']}"
+        )
+    load_weights(model, tensors, path)
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        kind, _, rest = name.partition(".")
+        if kind == "adam":
+            index, _, key = rest.partition(".")
+            state.setdefault(int(index), {})[key] = value
+        elif kind == "snapshot":
+            history.snapshots.append((int(rest), value))
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+    history.snapshots.sort(key=lambda shot: shot[0])
+    history.rows += header["rows"]
