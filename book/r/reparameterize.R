@@ -1,0 +1,3 @@
+reparameterize <- function(mean, log_var) {
+  mean + torch_exp(0.5 * log_var) * torch_randn_like(mean)
+}
