@@ -1,8 +1,8 @@
 """Set-up shared by all tests: shape checking, a quiet matplotlib, threads and data folders."""
 
-import os
 import sys
 
+import hypothesis
 import jaxtyping
 import matplotlib
 import pytest
@@ -11,13 +11,19 @@ import torch
 # Check every annotated shape and type of the package while the tests run. The hook only sees
 # modules imported after it.
 assert "vaebook" not in sys.modules, "vaebook was imported before its shapes could be checked"
-jaxtyping.install_import_hook("vaebook", "beartype.beartype")
+# A float may be given as an int, as PEP 484 has it.
+jaxtyping.install_import_hook(
+    "vaebook", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+)
 
 matplotlib.use("Agg")
 
-# Test processes side by side share the cores instead of fighting for them.
-_workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-torch.set_num_threads(max(1, (os.cpu_count() or 1) // _workers))
+# No test fails for being slow.
+hypothesis.settings.register_profile("vaebook", deadline=None)
+hypothesis.settings.load_profile("vaebook")
+
+# The models of the tests are small: a second thread would only make the first wait.
+torch.set_num_threads(1)
 
 
 @pytest.fixture
@@ -27,6 +33,14 @@ def data_root(tmp_path, monkeypatch):
     root.mkdir()
     monkeypatch.setenv("VAEBOOK_DATA", str(root))
     return root
+
+
+@pytest.fixture
+def unchecked():
+    """Meet the package's own errors, as a reader does, instead of the type checker's."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(autouse=True)

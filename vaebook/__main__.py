@@ -1,19 +1,20 @@
 """The command line: ``python -m vaebook train|sample|evaluate|data``."""
 
-import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import vaebook as vb
-from vaebook.data.load import NAMES
+from vaebook.data import NAMES
 
 CHECKPOINT = "model.safetensors"
 EXAMPLE = "example: python -m vaebook train --data kmnist --latent-dim 2 --epochs 3 --out run"
+FIT = ("epochs", "batch_size", "lr", "device", "precision", "seed", "resume")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def train(arguments: argparse.Namespace) -> None:
+def train(arguments: Namespace) -> None:
     """Train a model on images and keep it, its history and its pictures in a folder."""
     out = Path(arguments.out)
     if (out / CHECKPOINT).exists() and not arguments.resume:
@@ -35,25 +36,14 @@ def train(arguments: argparse.Namespace) -> None:
     data = vb.load(arguments.data, offline=arguments.offline, image_size=arguments.image_size)
     print(data.source)
     torch.manual_seed(arguments.seed)
-    builder = {"conv": vb.conv_vae, "dense": vb.dense_vae}[arguments.model]
+    builder = vb.conv_vae if arguments.model == "conv" else vb.dense_vae
     model = builder(data.image_shape, arguments.latent_dim)
-    out.mkdir(parents=True, exist_ok=True)
-    history = vb.fit(
-        model,
-        data.train,
-        epochs=arguments.epochs,
-        batch_size=arguments.batch_size,
-        lr=arguments.lr,
-        validation=data.test,
-        objective=vb.NegativeELBO(arguments.beta),
-        device=arguments.device,
-        precision=arguments.precision,
-        seed=arguments.seed,
-        snapshots=16,
-        checkpoint=out / CHECKPOINT,
-        resume=arguments.resume,
-    )
+    objective = vb.NegativeELBO(arguments.beta)
     settings = {name: value for name, value in vars(arguments).items() if name != "command"}
+    options = {name: settings[name] for name in FIT}
+    options |= {"snapshots": 16, "checkpoint": out / CHECKPOINT}
+    history = vb.fit(model, data.train, validation=data.test, objective=objective, **options)
+    out.mkdir(parents=True, exist_ok=True)  # only now: a wrong argument leaves nothing behind
     config = {"data": data.source, "model": model.config, "settings": settings}
     config |= {"provenance": history.provenance}
     (out / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False), "utf-8")
@@ -63,7 +53,7 @@ def train(arguments: argparse.Namespace) -> None:
     print(f"kept in {out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
 
 
-def sample(arguments: argparse.Namespace) -> None:
+def sample(arguments: Namespace) -> None:
     """Decode draws from the prior to a picture."""
     model = vb.load_model(_checkpoint(arguments.model))
     codes = vb.sample_prior(model, arguments.n, seed=arguments.seed)
@@ -71,21 +61,19 @@ def sample(arguments: argparse.Namespace) -> None:
     print(f"{arguments.n} samples in {arguments.out}")
 
 
-def evaluate(arguments: argparse.Namespace) -> None:
+def evaluate(arguments: Namespace) -> None:
     """Print the negative ELBO and its parts on held-out images, in nats per image."""
     model = vb.load_model(_checkpoint(arguments.model), vb.pick_device(arguments.device))
     size = arguments.image_size or model.image_shape[1:]
     data = vb.load(arguments.data, offline=arguments.offline, image_size=size)
-    held_out = data.train if data.test is None else data.test
+    kind, held_out = ("training", data.train) if data.test is None else ("test", data.test)
     row = vb.evaluate(model, held_out, seed=arguments.seed)
-    print(data.source)
-    print(
-        f"{len(held_out):,} {'training' if data.test is None else 'test'} images, nats per image:"
-    )
-    print(*(f"{name:<15}{row[name]:9.2f}" for name in ("loss", "reconstruction", "kl")), sep="\n")
+    print(f"{data.source}\n{len(held_out):,} {kind} images, nats per image:")
+    for name in ("loss", "reconstruction", "kl"):
+        print(f"{name:<15}{row[name]:9.2f}")
 
 
-def fetch(arguments: argparse.Namespace) -> None:
+def fetch(arguments: Namespace) -> None:
     """Fetch data sets that are not here yet, and say what each is."""
     for name in arguments.names:
         print(vb.load(name, offline=arguments.offline, image_size=arguments.image_size))
@@ -100,13 +88,10 @@ def _draw(model: vb.VAE, data: vb.Dataset, history: vb.History, out: Path) -> No
         "reconstructions": vb.plot.reconstructions(shown[:24], vb.reconstruct(model, shown[:24])),
     }
     if model.latent_dim > 1:
+        method = "pca" if model.latent_dim > 2 else None
+        codes = vb.embed(model, shown)
         figures["traversal"] = vb.plot.traversal(model)
-        figures["latent"] = vb.plot.latent_scatter(
-            vb.embed(model, shown),
-            shown.labels,
-            data.classes,
-            method="pca" if model.latent_dim > 2 else None,
-        )
+        figures["latent"] = vb.plot.latent_scatter(codes, shown.labels, data.classes, method=method)
     for name, figure in figures.items():
         figure.savefig(out / f"{name}.png")
 
@@ -120,77 +105,47 @@ def _size(text: str) -> int | tuple[int, ...]:
     return sides[0] if len(sides) == 1 else sides
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "python -m vaebook",
-        description="Train a variational autoencoder and use it.",
-        epilog=EXAMPLE,
-    )
+SETS = ", ".join(NAMES)
+SIZE = {"type": _size, "metavar": "N|HxW", "help": "scale and crop images to this many pixels"}
+COMMANDS = {"train": train, "sample": sample, "evaluate": evaluate, "data": fetch}
+# For which commands, the option, and what argparse is to know of it.
+OPTIONS: list[tuple[str, str, dict[str, Any]]] = [
+    ("sample evaluate", "--model", dict(required=True, help="a run's folder, or a model file")),
+    ("train evaluate", "--data", dict(required=True, help=f"{SETS}, an .npz archive or a folder")),
+    ("data", "names", dict(nargs="+", metavar="NAME", help=f"{SETS}, or a path")),
+    ("train evaluate data", "--offline", dict(metavar="NAME", help="stand-in without a network")),
+    ("train evaluate data", "--image-size", SIZE),
+    ("train", "--out", dict(default="run", help="the folder to leave everything in")),
+    ("train", "--model", dict(choices=("conv", "dense"), default="conv", help="kind of networks")),
+    ("train", "--latent-dim", dict(type=int, default=16, help="number of latent dimensions")),
+    ("train", "--epochs", dict(type=int, default=10, help="passes over the images")),
+    ("train", "--batch-size", dict(type=int, default=128, help="images per step")),
+    ("train", "--lr", dict(type=float, default=1e-3, help="Adam's learning rate")),
+    ("train", "--beta", dict(type=float, default=1.0, help="weight of the KL")),
+    ("train", "--precision", dict(default="auto", help="auto, float32 or bfloat16")),
+    ("train", "--resume", dict(action="store_true", help="go on with the run that --out holds")),
+    ("sample", "-n", dict(type=int, default=64, help="number of samples")),
+    ("sample", "--out", dict(default="samples.png", help="the picture to write")),
+    ("train evaluate", "--device", dict(default="auto", help="auto, cpu, cuda or mps")),
+    ("train sample evaluate", "--seed", dict(type=int, default=0, help="decides the randomness")),
+]
+
+
+def _parser() -> ArgumentParser:
+    description = "Train a variational autoencoder and use it."
+    parser = ArgumentParser("python -m vaebook", description=description, epilog=EXAMPLE)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(action: Callable[[argparse.Namespace], None], name: str) -> Callable[..., Any]:
-        summary = (action.__doc__ or "").strip()
-        sub = commands.add_parser(
-            name, help=summary, description=summary,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        )  # fmt: skip
-        sub.set_defaults(command=action)
-        return sub.add_argument
-
-    add = command(train, "train")
-    _add_data(add)
-    add("--out", default="run", help="the folder to leave everything in")
-    add("--model", choices=("conv", "dense"), default="conv", help="the kind of networks")
-    add("--latent-dim", type=int, default=16, help="number of latent dimensions")
-    add("--epochs", type=int, default=10, help="passes over the images")
-    add("--batch-size", type=int, default=128, help="images per step")
-    add("--lr", type=float, default=1e-3, help="Adam's learning rate")
-    add("--beta", type=float, default=1.0, help="weight of the KL")
-    add("--precision", default="auto", help="auto, float32 or bfloat16")
-    add("--resume", action="store_true", help="go on with the run that --out holds")
-    _add_device_and_seed(add)
-
-    add = command(sample, "sample")
-    _add_model(add)
-    add("-n", type=int, default=64, help="number of samples")
-    add("--out", default="samples.png", help="the picture to write")
-    add("--seed", type=int, default=0, help="decides the draws")
-
-    add = command(evaluate, "evaluate")
-    _add_model(add)
-    _add_data(add)
-    _add_device_and_seed(add)
-
-    add = command(fetch, "data")
-    add("names", nargs="+", metavar="NAME", help=f"{', '.join(NAMES)}, or a path")
-    _add_offline_and_size(add)
+    for name, action in COMMANDS.items():
+        shared: Any = {
+            "description": action.__doc__,
+            "formatter_class": ArgumentDefaultsHelpFormatter,
+        }
+        command = commands.add_parser(name, help=action.__doc__, **shared)
+        command.set_defaults(command=action)
+        for users, option, settings in OPTIONS:
+            if name in users.split():
+                command.add_argument(option, **settings)
     return parser
-
-
-def _add_model(add: Callable[..., Any]) -> None:
-    add("--model", required=True, help="a folder that train left, or a model file")
-
-
-def _add_data(add: Callable[..., Any]) -> None:
-    add(
-        "--data", required=True, help=f"{', '.join(NAMES)}, an .npz archive or a folder of pictures"
-    )
-    _add_offline_and_size(add)
-
-
-def _add_offline_and_size(add: Callable[..., Any]) -> None:
-    add("--offline", metavar="NAME", help="data set to use when the named one cannot be had")
-    add(
-        "--image-size",
-        type=_size,
-        metavar="N|HxW",
-        help="scale and crop images to this many pixels",
-    )
-
-
-def _add_device_and_seed(add: Callable[..., Any]) -> None:
-    add("--device", default="auto", help="auto, cpu, cuda or mps")
-    add("--seed", type=int, default=0, help="decides every random number")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""Models on disk: tensors as safetensors, everything else as JSON in the same file's header.
-
-Nothing is pickled, so that a file from a stranger can be opened.
-"""
+"""Models on disk: tensors as safetensors, the rest as JSON in its header; nothing is pickled."""
 
 import json
 import os
@@ -22,13 +19,8 @@ FORMAT = 1
 def save(model: VAE, path: str | Path) -> None:
     """Write a model's configuration and weights to one file, whole or not at all.
 
-    Raises
-    ------
-    ValueError
-        For a model without a configuration: one put together by hand.
+    Raises a ValueError for a model without a configuration: one put together by hand.
 
-    Examples
-    --------
     >>> import tempfile, vaebook as vb
     >>> path = Path(tempfile.mkdtemp()) / "model.safetensors"
     >>> save(vb.conv_vae((1, 28, 28), latent_dim=2), path)
@@ -41,12 +33,8 @@ def save(model: VAE, path: str | Path) -> None:
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> VAE:
     """Read a model that `save` or a checkpoint of `fit` left, ready for evaluation.
 
-    Raises
-    ------
-    FileNotFoundError
-        When there is no such file.
-    ValueError
-        When the file is damaged, is not one of vaebook's, or its weights do not fit.
+    Raises a FileNotFoundError when there is no such file, and a ValueError when it is damaged,
+    is not one of vaebook's, or its weights do not fit.
     """
     header, tensors = read(path)
     model = build(header["config"])
@@ -57,18 +45,14 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> VAE:
 def require_config(model: VAE) -> None:
     """Raise a ValueError for a model that could not be built again from a file."""
     if model.config is None:
-        raise ValueError(
-            "model: expected one from conv_vae, dense_vae or load_model, got a VAE without a "
-            "configuration, of which torch.save can keep the weights"
-        )
+        given = "a VAE without a configuration, of which torch.save can keep the weights"
+        raise ValueError(f"model: expected one from conv_vae, dense_vae or load_model, got {given}")
 
 
 def write(
-    path: str | Path,
-    model: VAE,
-    extra: dict[str, Tensor] | None = None,
+    path: str | Path, model: VAE, extra: dict[str, Tensor] | None = None,
     header: dict[str, Any] | None = None,
-) -> None:
+) -> None:  # fmt: skip
     """Write model, `extra` tensors and `header` to a file that replaces the old one at once."""
     require_config(model)
     path = Path(path)
@@ -87,8 +71,7 @@ def write(
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the header and the tensors of a file that `write` wrote."""
-    path = Path(path)
-    if not path.is_file():
+    if not Path(path).is_file():
         raise FileNotFoundError(f"path: expected a model file, found none at {path}")
     try:
         with safe_open(path, framework="pt") as file:
@@ -99,19 +82,16 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not isinstance(header, dict) or "config" not in header:
         raise ValueError(f"path: {path} holds tensors, but no vaebook model")
     if header["format"] > FORMAT:
-        raise ValueError(
-            f"path: {path} was written by vaebook {header['version']}; this older version, "
-            f"{version('vaebook')}, cannot read it"
-        )
+        newer, older = f"vaebook {header['version']}", f"this older version, {version('vaebook')}"
+        raise ValueError(f"path: {path} was written by {newer}; {older}, cannot read it")
     return header, tensors
 
 
 def load_weights(model: VAE, tensors: dict[str, Tensor], path: str | Path) -> None:
     """Copy the tensors of a file into a model, which must have been built alike."""
-    prefix = "model."
+    names = {name for name in tensors if name.startswith("model.")}
     try:
-        model.load_state_dict(
-            {name[len(prefix) :]: tensors[name] for name in tensors if name.startswith(prefix)}
-        )
+        model.load_state_dict({name.removeprefix("model."): tensors[name] for name in names})
     except RuntimeError as error:
-        raise ValueError(f"path: the weights in {path} do not fit the model: {error}") from None
+        reason = str(error).splitlines()[-1].strip()
+        raise ValueError(f"path: the weights in {path} do not fit the model: {reason}") from None

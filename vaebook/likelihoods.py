@@ -4,26 +4,19 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+ImageBatch = Float[Tensor, "batch channels height width"]
+
 
 class Bernoulli:
-    """Independent Bernoulli pixels, from logits.
+    """Independent Bernoulli pixels, from logits (Kingma & Welling 2013, appendix C.1).
 
-    On binary pixels this is a likelihood. On grey pixels in (0, 1) it is the cross-entropy
-    that most VAE code minimizes: useful, but each such pixel costs at least its own entropy,
-    so that no model can reach 0.
-
-    References
-    ----------
-    Kingma & Welling, *Auto-Encoding Variational Bayes*, 2013, appendix C.1.
+    On binary pixels this is a likelihood. On grey pixels it is the cross-entropy that most VAE
+    code minimizes: useful, but each costs at least its own entropy, so no model can reach 0.
     """
 
     name = "bernoulli"
 
-    def log_prob(
-        self,
-        logits: Float[Tensor, "batch channels height width"],
-        x: Float[Tensor, "batch channels height width"],
-    ) -> Float[Tensor, " batch"]:
+    def log_prob(self, logits: ImageBatch, x: ImageBatch) -> Float[Tensor, " batch"]:
         """Return log p(x|z) in nats per image: summed over pixels and channels."""
         cross_entropy = F.binary_cross_entropy_with_logits(logits, x, reduction="none")
         return -cross_entropy.flatten(1).sum(1)

@@ -11,15 +11,15 @@ from itertools import pairwise
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vaebook.likelihoods import ImageBatch
+
 ImageShape = tuple[int, int, int]
+Codes = Float[Tensor, "batch latent"]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "softplus": nn.Softplus,
-    "tanh": nn.Tanh,
+    "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "softplus": nn.Softplus, "tanh": nn.Tanh,
     "gelu": nn.GELU,
-}
+}  # fmt: skip
 
 
 class Encoder(nn.Module):
@@ -31,9 +31,7 @@ class Encoder(nn.Module):
         self.mean = nn.Linear(features, latent_dim)
         self.log_var = nn.Linear(features, latent_dim)
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"]
-    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
+    def forward(self, x: ImageBatch) -> tuple[Codes, Codes]:
         """Return the mean and the log-variance of q(z|x)."""
         features = self.body(x)
         return self.mean(features), self.log_var(features)
@@ -45,16 +43,12 @@ def conv_encoder(image_shape: ImageShape, latent_dim: int, width: int = 28) -> E
     The channels double from layer to layer, the sides halve and are rounded up: for
     1×28×28 and width 28, [28, 14, 14] → [56, 7, 7] → [112, 4, 4] → [224, 2, 2] → 896 features.
     """
-    channels, height, width_px = image_shape
-    widths = [channels, width, 2 * width, 4 * width, 8 * width]
+    widths = [image_shape[0], width, 2 * width, 4 * width, 8 * width]
     layers: list[nn.Module] = []
     for into, out in pairwise(widths):
-        layers += [
-            nn.Conv2d(into, out, kernel_size=3, stride=2, padding=1),
-            nn.BatchNorm2d(out),
-            nn.LeakyReLU(0.01),
-        ]
-    features = widths[-1] * math.ceil(height / 16) * math.ceil(width_px / 16)
+        convolution = nn.Conv2d(into, out, kernel_size=3, stride=2, padding=1)
+        layers += [convolution, nn.BatchNorm2d(out), nn.LeakyReLU(0.01)]
+    features = widths[-1] * math.prod(math.ceil(side / 16) for side in image_shape[1:])
     return Encoder(nn.Sequential(*layers, nn.Flatten()), features, latent_dim)
 
 
@@ -66,14 +60,10 @@ def conv_decoder(image_shape: ImageShape, latent_dim: int, width: int = 28) -> n
     the padding of each layer follows. No convolution has a bias: batch norm brings its own,
     and the last layer follows the R original.
     """
-    channels, *size = image_shape
-    sizes = list(zip(*(upsampling_sizes(side) for side in size), strict=True))
-    widths = [8 * width, 4 * width, 2 * width, width, channels]
-    base = sizes[0]
-    layers: list[nn.Module] = [
-        nn.Linear(latent_dim, widths[0] * base[0] * base[1]),
-        nn.Unflatten(1, (widths[0], *base)),
-    ]
+    sizes = list(zip(*(upsampling_sizes(side) for side in image_shape[1:]), strict=True))
+    widths = [8 * width, 4 * width, 2 * width, width, image_shape[0]]
+    features = widths[0] * math.prod(sizes[0])
+    layers = [nn.Linear(latent_dim, features), nn.Unflatten(1, (widths[0], *sizes[0]))]
     for i, (into, out) in enumerate(pairwise(widths)):
         stride = 1 if i == 0 else 2
         plan = [_padding(*sides, stride) for sides in zip(sizes[i], sizes[i + 1], strict=True)]
@@ -90,8 +80,6 @@ def upsampling_sizes(side: int) -> list[int]:
     Going backwards each side is halved and rounded up to an even number; the first layer,
     of stride 1, widens its input by 3 (or by 1, where only 2 pixels are wanted).
 
-    Examples
-    --------
     >>> upsampling_sizes(28), upsampling_sizes(64), upsampling_sizes(17)
     ([1, 4, 8, 14, 28], [5, 8, 16, 32, 64], [1, 4, 6, 10, 17])
     """
@@ -111,23 +99,20 @@ def _padding(into: int, out: int, stride: int) -> tuple[int, int]:
 def dense_encoder(
     image_shape: ImageShape, latent_dim: int, hidden: Sequence[int], activation: str
 ) -> Encoder:
-    """Fully connected layers of the `hidden` sizes on the flattened image."""
+    """Stack fully connected layers of the `hidden` sizes on the flattened image."""
     widths = [math.prod(image_shape), *hidden]
-    return Encoder(
-        nn.Sequential(nn.Flatten(), *_dense_layers(widths, activation)), widths[-1], latent_dim
-    )
+    body = nn.Sequential(nn.Flatten(), *_dense_layers(widths, activation))
+    return Encoder(body, widths[-1], latent_dim)
 
 
 def dense_decoder(
     image_shape: ImageShape, latent_dim: int, hidden: Sequence[int], activation: str
 ) -> nn.Sequential:
-    """Fully connected layers of the `hidden` sizes, then one to the image's shape."""
+    """Stack fully connected layers of the `hidden` sizes, then one to the image's shape."""
     widths = [latent_dim, *hidden]
-    return nn.Sequential(
-        *_dense_layers(widths, activation),
-        nn.Linear(widths[-1], math.prod(image_shape)),
-        nn.Unflatten(1, image_shape),
-    )
+    layers = _dense_layers(widths, activation)
+    layers += [nn.Linear(widths[-1], math.prod(image_shape)), nn.Unflatten(1, image_shape)]
+    return nn.Sequential(*layers)
 
 
 def _dense_layers(widths: list[int], activation: str) -> list[nn.Module]:

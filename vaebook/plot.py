@@ -3,9 +3,10 @@
 A figure is shown by being the last value of a notebook cell, and saved by ``.savefig(path)``.
 """
 
-from collections.abc import Callable, Sequence
-from functools import cache, wraps
-from importlib.util import find_spec
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from importlib.metadata import distribution
+from math import isqrt
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -13,36 +14,22 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from cycler import cycler
+import torch.nn.functional as F
 from jaxtyping import Float
-from matplotlib import font_manager
+from matplotlib import font_manager, rc_params_from_file
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
 from vaebook import sampling
 from vaebook.data.images import as_images, to_pixels
+from vaebook.vae import check_count
 
 P = ParamSpec("P")
-
-# Paul Tol's "muted" scheme, made for readers with colour-vision deficiencies, and a grey.
-PALETTE = (
-    "#332288", "#cc6677", "#117733", "#88ccee", "#aa4499",
-    "#ddcc77", "#44aa99", "#882255", "#999933", "#777777",
-)  # fmt: skip
-STYLE: dict[str, Any] = {
-    "axes.edgecolor": "#666666",
-    "axes.grid": False,
-    "axes.prop_cycle": cycler(color=PALETTE),
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "figure.dpi": 110,
-    "figure.constrained_layout.use": True,
-    "font.family": ["DejaVu Sans", "IPAexGothic"],  # the second has the Japanese characters
-    "font.size": 10,
-    "image.cmap": "gray",
-    "image.interpolation": "nearest",
-    "legend.frameon": False,
-}
+STYLE: Any = rc_params_from_file(Path(__file__).with_name("book.mplstyle"), False, False)
+PALETTE: list[str] = STYLE["axes.prop_cycle"].by_key()["color"]
+# The Japanese font, by its file: importing its package would make it the default everywhere.
+FONT = distribution("matplotlib-fontja").locate_file("matplotlib_fontja/fonts/ipaexg.ttf")
+font_manager.fontManager.addfont(str(FONT))
 
 
 def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -50,7 +37,6 @@ def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
     @wraps(draw)
     def styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        _add_japanese_font()
         with plt.rc_context(STYLE):
             fig = draw(*args, **kwargs)
         plt.close(fig)
@@ -59,29 +45,36 @@ def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return styled
 
 
-def tile(images: Any, columns: int | None = None, gap: int = 2) -> Float[np.ndarray, "h w 3"]:
-    """Lay images out in rows, as one picture in [0, 1].
+def _grid(count: int, columns: int | None) -> tuple[int, int]:
+    """Return rows and columns for `count` pictures; without columns, about as many of each."""
+    columns = columns or isqrt(count - 1) + 1
+    return -(-count // columns), columns
 
-    Parameters
-    ----------
-    images
-        Anything `vaebook.as_images` takes.
-    columns
-        Images in a row; by default as many as there are rows.
-    gap
-        White pixels between images.
-    """
-    images = as_images(images)
-    pixels = to_pixels(images.pixels, "cpu").numpy().transpose(0, 2, 3, 1)
-    count, height, width, channels = pixels.shape
-    columns = columns or int(np.ceil(np.sqrt(count)))
-    rows = -(-count // columns)
-    sheet = np.ones((rows, columns, height + gap, width + gap, 3), dtype=np.float32)
-    sheet.reshape(-1, *sheet.shape[2:])[:count, :height, :width] = (
-        pixels if channels == 3 else pixels.mean(3, keepdims=True)
-    )
-    sheet = sheet.swapaxes(1, 2).reshape(rows * (height + gap), -1, 3)
-    return sheet[: -gap or None, : -gap or None]
+
+def _captioned(
+    pictures: Iterable[Any], captions: Sequence[str], columns: int | None, cell: tuple[float, float]
+) -> Figure:
+    """Show each picture under its caption, in rows, in cells of so many inches."""
+    rows, columns = _grid(len(captions), columns)
+    size = (cell[0] * columns, cell[1] * rows)
+    fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, picture, caption in zip(axes.flat, pictures, captions, strict=False):
+        ax.imshow(tile(picture, gap=1))
+        ax.set_title(caption, size=10)
+    return fig
+
+
+def tile(images: Any, columns: int | None = None, gap: int = 2) -> Float[np.ndarray, "h w 3"]:
+    """Lay images out in rows of `columns`, `gap` white pixels apart, as one picture in [0, 1]."""
+    pixels = to_pixels(as_images(images).pixels, "cpu")
+    if pixels.shape[1] != 3:
+        pixels = pixels.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    rows, columns = _grid(len(pixels), columns)
+    cells = F.pad(pixels, (0, gap, 0, gap, 0, 0, 0, rows * columns - len(pixels)), value=1.0)
+    sheet = cells.unflatten(0, (rows, columns)).permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)
+    return sheet[: -gap or None, : -gap or None].numpy()
 
 
 @_styled
@@ -90,21 +83,51 @@ def images(
 ) -> Figure:
     """Show images in rows, each under its label if there are labels."""
     images = as_images(images)
-    columns = columns or int(np.ceil(np.sqrt(len(images))))
-    rows = -(-len(images) // columns)
-    if not labels:
+    if len(labels):
+        check_count("labels", labels, len(images), "images")
+        fig = _captioned(images.pixels[:, None], labels, columns, (0.8, 1.1))
+    else:
+        rows, columns = _grid(len(images), columns)
         side = min(0.75, 8 / columns)
         fig, ax = plt.subplots(1, 1, figsize=(columns * side, rows * side + 0.4 * bool(title)))
         ax.imshow(tile(images, columns))
         ax.set_axis_off()
-    else:
-        fig, axes = plt.subplots(rows, columns, figsize=(0.8 * columns, 1.1 * rows), squeeze=False)
-        for ax in axes.flat:
-            ax.set_axis_off()
-        for ax, image, label in zip(axes.flat, images.pixels[:, None], labels, strict=False):
-            ax.imshow(tile(image))
-            ax.set_title(label)
     fig.suptitle(title)
+    return fig
+
+
+@_styled
+def interpolation(images: Any) -> Figure:
+    """Show the steps of a path between two images, labelled from 0 % to 100 %."""
+    pixels = as_images(images).pixels
+    captions = [f"{share:.0f} %" for share in np.linspace(0, 100, len(pixels))]
+    return _captioned(pixels[:, None], captions, len(pixels), (0.8, 1.1))
+
+
+@_styled
+def sample_evolution(snapshots: Sequence[tuple[int, Any]]) -> Figure:
+    """Show what the same draws from the prior decode to as training goes on.
+
+    `snapshots` are those of a `History`; sixteen make a square of four by four.
+    """
+    if not snapshots:
+        raise ValueError("snapshots: expected at least one, got none; see fit(…, snapshots=16)")
+    captions = [f"step {step:,}" for step, _ in snapshots]
+    return _captioned((picture for _, picture in snapshots), captions, None, (2.25, 2.4))
+
+
+@_styled
+def reconstructions(originals: Any, reconstructed: Any, *, columns: int = 12) -> Figure:
+    """Show images above what the model makes of them."""
+    pairs = {"original": as_images(originals), "reconstruction": as_images(reconstructed)}
+    check_count("reconstructed", pairs["reconstruction"], len(pairs["original"]), "originals")
+    rows, _ = _grid(len(pairs["original"]), columns)
+    fig = plt.figure(figsize=(0.7 * columns + 1.5, 1.5 * rows), layout="compressed")
+    for i, ax in enumerate(fig.subplots(2 * rows, 1)):
+        name = list(pairs)[i % 2]
+        ax.imshow(tile(pairs[name][i // 2 * columns : (i // 2 + 1) * columns], columns))
+        ax.set(xticks=[], yticks=[], frame_on=False)
+        ax.set_ylabel(name, rotation=0, ha="right", va="center")
     return fig
 
 
@@ -125,129 +148,51 @@ def loss_curves(frame: pd.DataFrame) -> Figure:
 
 
 @_styled
-def sample_evolution(snapshots: Sequence[tuple[int, Any]]) -> Figure:
-    """Show what the same draws from the prior decode to as training goes on.
-
-    Parameters
-    ----------
-    snapshots
-        `History.snapshots`: pairs of a step and images. Sixteen make a square of four by four.
-    """
-    columns = int(np.ceil(np.sqrt(len(snapshots))))
-    rows = -(-len(snapshots) // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(2.1 * columns, 2.25 * rows), squeeze=False)
-    for ax in axes.flat:
-        ax.set_axis_off()
-    for ax, (step, picture) in zip(axes.flat, snapshots, strict=False):
-        ax.imshow(tile(picture, gap=1))
-        ax.set_title(f"step {step:,}", fontsize=9)
-    return fig
-
-
-@_styled
-def reconstructions(originals: Any, reconstructed: Any, *, columns: int = 12) -> Figure:
-    """Show images above what the model makes of them."""
-    pairs = [as_images(originals), as_images(reconstructed)]
-    rows = -(-len(pairs[0]) // columns)
-    fig, axes = plt.subplots(2 * rows, 1, figsize=(0.7 * columns + 1.5, 1.5 * rows), squeeze=False)
-    for i, ax in enumerate(axes.flat):
-        part = pairs[i % 2][i // 2 * columns : (i // 2 + 1) * columns]
-        ax.imshow(tile(part, columns))
-        ax.set(xticks=[], yticks=[])
-        ax.spines[:].set_visible(False)
-        name = ("original", "reconstruction")[i % 2]
-        ax.set_ylabel(name, rotation=0, ha="right", va="center")
-    return fig
-
-
-@_styled
 def latent_scatter(
-    z: Float[np.ndarray, "images latent"],
-    labels: Any = None,
-    classes: Sequence[str] = (),
-    *,
-    method: str | None = None,
-    limit: float = 4.0,
-) -> Figure:
+    z: Float[np.ndarray, "images latent"], labels: Any = None, classes: Sequence[str] = (), *,
+    method: str | None = None, limit: float = 4.0,
+) -> Figure:  # fmt: skip
     """Plot codes in the plane, coloured by class, each class named where it is densest.
 
-    Parameters
-    ----------
-    z
-        Codes, such as `vaebook.embed` returns.
-    labels, classes
-        Class indices, one for each code, and the names of the classes.
-    method
-        How more than two dimensions become two: ``"pca"`` or ``"tsne"`` (scikit-learn's).
-    limit
-        Without a method, both axes run from ``-limit`` to ``limit``, and rings hold half and
-        95 % of the prior.
-
-    Raises
-    ------
-    ValueError
-        For more than two dimensions without a method, or an unknown one.
+    `z` are codes, such as `vaebook.embed` returns; `labels` a class index for each; `classes`
+    the names. The `method` brings more than two dimensions down to two: ``"pca"`` or ``"tsne"``.
+    Without one both axes run from ``-limit`` to ``limit``, and rings hold half and 95 % of the
+    prior. Raises a ValueError for labels of another length or a method that is missing.
     """
-    points, names = _plane(np.asarray(z), method)
+    points, axes = _plane(np.asarray(z), method)
     shown = pd.DataFrame({"x": points[:, 0], "y": points[:, 1], "class": 0})
     if labels is not None:
+        check_count("labels", labels, len(z), "codes")
         shown["class"] = np.asarray(labels)
     present = sorted(shown["class"].unique())
-    fig, ax = plt.subplots(1, 1, figsize=(6.2, 6.2))
+    colours = {label: PALETTE[i % len(PALETTE)] for i, label in enumerate(present)}
+    named = labels is not None and len(classes) > 0
+    fig, ax = plt.subplots(1, 1, figsize=(6.2 + 0.8 * named, 6.2), layout="compressed")
     sns.scatterplot(
-        shown.sample(frac=1, random_state=0), x="x", y="y", hue="class", hue_order=present,
-        palette=[PALETTE[i % len(PALETTE)] for i in range(len(present))],
-        s=14, alpha=0.75, linewidth=0, ax=ax, legend=False,
+        shown.sample(frac=1, random_state=0), x="x", y="y", hue="class", palette=colours,
+        s=14, alpha=0.75, linewidth=0, ax=ax, legend="full" if named else False,
     )  # fmt: skip
-    for i, label in enumerate(present if len(classes) else []):
-        colour = PALETTE[i % len(PALETTE)]
+    ax.set(xlabel=axes[0], ylabel=axes[1], aspect="equal")
+    for label, colour in colours.items() if named else ():
         x, y = _densest(shown.loc[shown["class"] == label, ["x", "y"]].to_numpy())
-        circle = {"boxstyle": "circle,pad=0.2", "fc": "white", "ec": colour, "lw": 2, "alpha": 0.9}
-        ax.text(x, y, classes[label], size=14, ha="center", va="center", bbox=circle)
-    ax.set(xlabel=names[0], ylabel=names[1], aspect="equal")
+        sign = len(classes[label]) < 3  # a letter or numeral in a circle, a word in a small box
+        badge = {"boxstyle": f"{'circle' if sign else 'round'},pad=0.2", "lw": 2, "alpha": 0.9}
+        badge |= {"fc": "white", "ec": colour}
+        text = ax.text(x, y, classes[label], size=14 if sign else 9, bbox=badge, clip_on=True)
+        text.set(ha="center", va="center")
+    if named:
+        handles, _ = ax.get_legend_handles_labels()
+        names = [classes[label] for label in present]
+        ax.legend(handles, names, loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0.1)
     if method is None:
         ax.set(xlim=(-limit, limit), ylim=(-limit, limit))
         for mass in (0.5, 0.95):
             radius = np.sqrt(-2 * np.log(1 - mass))  # of a circle holding that mass of N(0, I)
             ax.add_patch(Circle((0, 0), radius, fill=False, ec="#666666", ls=":", lw=1))
-            ax.text(0, -radius, f"{mass:.0%} of the prior", size=8, ha="center", va="top")
+            ax.text(0, -radius, f"{mass:.0%} of the prior", size=8, ha="center", va="top", zorder=2)
         outside = int((np.abs(points) > limit).any(axis=1).sum())
         ax.set_title(f"{len(points):,} images, {outside:,} outside the frame", size=10)
     return fig
-
-
-@_styled
-def traversal(grid: Any) -> Figure:
-    """Show a `Traversal`, or that of a model, on axes that tell where its codes lie."""
-    grid = grid if isinstance(grid, sampling.Traversal) else sampling.traversal(grid)
-    steps = len(grid.values)
-    sheet = tile(grid.images.flatten(0, 1), steps, gap=0)
-    fig, ax = plt.subplots(1, 1, figsize=(0.75 * steps + 0.6, 0.75 * steps + 0.6))
-    ax.imshow(sheet, extent=(0, steps, 0, steps))
-    ticks = np.arange(steps) + 0.5
-    ax.set_xticks(ticks, [f"{value:.1f}" for value in grid.values])
-    ax.set_yticks(ticks, [f"{value:.1f}" for value in grid.values])
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    spacing = "prior quantiles" if grid.spacing == "quantiles" else "equal steps"
-    ax.set(xlabel=f"$z_{{{grid.dims[0] + 1}}}$ ({spacing})", ylabel=f"$z_{{{grid.dims[1] + 1}}}$")
-    return fig
-
-
-@_styled
-def interpolation(images: Any) -> Figure:
-    """Show the steps of a path between two images, labelled from 0 % to 100 %."""
-    shares = np.linspace(0, 100, len(images))
-    columns = len(images)
-    return globals()["images"](images, columns=columns, labels=[f"{s:.0f} %" for s in shares])
-
-
-@cache
-def _add_japanese_font() -> None:
-    """Make the font known by its file: importing its package would make it the default."""
-    spec = find_spec("matplotlib_fontja")
-    if spec is not None and spec.origin is not None:
-        font_manager.fontManager.addfont(Path(spec.origin).parent / "fonts" / "ipaexg.ttf")
 
 
 def _densest(points: Float[np.ndarray, "points 2"]) -> Float[np.ndarray, " 2"]:
@@ -257,23 +202,37 @@ def _densest(points: Float[np.ndarray, "points 2"]) -> Float[np.ndarray, " 2"]:
     return some[np.sort(distances, axis=1)[:, :11].mean(1).argmin()]
 
 
-def _plane(
-    z: np.ndarray, method: str | None
-) -> tuple[Float[np.ndarray, "images 2"], tuple[str, str]]:
+def _plane(z: np.ndarray, method: str | None) -> tuple[Float[np.ndarray, "images 2"], list[str]]:
     """Bring codes to two dimensions, and name these."""
     if method == "pca":
         from sklearn.decomposition import PCA
 
         pca = PCA(2, random_state=0).fit(z)
-        share = pca.explained_variance_ratio_
-        first, second = (f"component {i + 1} ({share[i]:.0%} of the variance)" for i in (0, 1))
-        return pca.transform(z), (first, second)
+        shares = enumerate(pca.explained_variance_ratio_, 1)
+        return pca.transform(z), [f"component {i} ({s:.0%} of the variance)" for i, s in shares]
     if method == "tsne":
         from sklearn.manifold import TSNE
 
-        return TSNE(2, random_state=0).fit_transform(z), ("t-SNE 1", "t-SNE 2")
+        return TSNE(2, random_state=0).fit_transform(z), ["t-SNE 1", "t-SNE 2"]
     if method is not None or z.ndim != 2 or z.shape[1] != 2:
         raise ValueError(
             f"method: expected 'pca' or 'tsne' for codes of shape {z.shape}, got {method!r}"
         )
-    return z, ("$z_1$", "$z_2$")
+    return z, ["$z_1$", "$z_2$"]
+
+
+@_styled
+def traversal(grid: Any) -> Figure:
+    """Show a `Traversal`, or that of a model, on axes that tell where its codes lie."""
+    grid = grid if isinstance(grid, sampling.Traversal) else sampling.traversal(grid)
+    steps, (height, width) = len(grid.values), grid.images.shape[-2:]
+    fig, ax = plt.subplots(1, 1, figsize=(0.75 * steps + 0.6, 0.75 * steps + 0.6))
+    sheet = tile(grid.images.flatten(0, 1), steps, gap=0)
+    ax.imshow(sheet, extent=(0, steps, 0, steps), aspect=height / width)
+    ticks, values = np.arange(steps) + 0.5, [f"{value:.1f}" for value in grid.values]
+    ax.set(xticks=ticks, yticks=ticks, xticklabels=values, yticklabels=values, frame_on=False)
+    ax.tick_params(length=0)
+    spacing = "prior quantiles" if grid.spacing == "quantiles" else "equal steps"
+    x, y = (f"$z_{{{dim + 1}}}$" for dim in grid.dims)
+    ax.set(xlabel=f"{x} ({spacing})", ylabel=y)
+    return fig

@@ -17,16 +17,14 @@ class Progress:
     def __init__(self, total: int | None, *, enabled: bool = True) -> None:
         self.enabled = enabled
         self.cell = _Cell() if enabled and _in_jupyter() else None
-        self.bar: Any = None
-        if self.cell is not None:
-            self.bar = tqdm(total=total, file=self.cell, leave=False, ncols=88, mininterval=0.5)
-        elif enabled and sys.stderr.isatty():
-            self.bar = tqdm(total=total, leave=False, dynamic_ncols=True)
+        # tqdm's disable=None shows the bar unless its file says that it is no terminal.
+        self.bar = tqdm(
+            total=total, file=self.cell, leave=False, disable=None if enabled else True,
+            mininterval=0.5, ncols=self.cell and 88, dynamic_ncols=self.cell is None,
+        )  # fmt: skip
 
     def step(self, note: str | None = None) -> None:
         """Count one step, and show `note` beside the bar from now on."""
-        if self.bar is None:
-            return
         if note is not None:
             self.bar.set_postfix_str(note, refresh=False)
         self.bar.update()
@@ -36,15 +34,13 @@ class Progress:
         if self.cell is not None:
             self.cell.lines.append(text)
             self.cell.show()
-        elif self.bar is not None:
-            self.bar.write(text)
         elif self.enabled:
-            print(text, flush=True)
+            with tqdm.external_write_mode():
+                print(text, flush=True)
 
     def close(self) -> None:
         """Remove the bar and leave the lines."""
-        if self.bar is not None:
-            self.bar.close()
+        self.bar.close()
         if self.cell is not None:
             self.cell.write("")
 

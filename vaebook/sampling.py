@@ -9,14 +9,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vaebook.data.images import as_images, minibatches
+from vaebook.likelihoods import ImageBatch
+from vaebook.networks import Codes
 from vaebook.vae import VAE, check_positive, eval_mode
 
 
 @torch.no_grad()
-def posterior(
-    model: VAE, images: Any
-) -> tuple[Float[Tensor, "images latent"], Float[Tensor, "images latent"]]:
-    """Return mean and standard deviation of q(z|x) for each image, on the CPU."""
+def posterior(model: VAE, images: Any) -> tuple[Codes, Codes]:
+    """Return mean and standard deviation of q(z|x) for each image, on the CPU.
+
+    Here and below `images` is what `as_images` takes, with a ValueError if it does not fit.
+    """
     images = as_images(images)
     with eval_mode(model):
         parts = [model.encode(x) for x in minibatches(images, 500, device=model.device)]
@@ -25,93 +28,63 @@ def posterior(
 
 
 def embed(model: VAE, images: Any) -> Float[np.ndarray, "images latent"]:
-    """Return the posterior means of images: the points of a latent scatter plot.
-
-    Raises
-    ------
-    ValueError
-        For images that do not fit the model.
-    """
+    """Return the posterior means of images: the points of a latent scatter plot."""
     return posterior(model, images)[0].numpy()
 
 
-def reconstruct(model: VAE, images: Any) -> Float[Tensor, "images channels height width"]:
+def reconstruct(model: VAE, images: Any) -> ImageBatch:
     """Return what the posterior means of images decode to, in [0, 1], on the CPU."""
     return decode(model, posterior(model, images)[0])
 
 
 @torch.no_grad()
-def decode(
-    model: VAE, z: Float[Tensor, "codes latent"]
-) -> Float[Tensor, "codes channels height width"]:
+def decode(model: VAE, z: Codes) -> ImageBatch:
     """Return the expected pixels of codes, in [0, 1], on the CPU, in eval mode."""
     with eval_mode(model):
-        parts = [
-            model.likelihood.mean(model.decode(part.to(model.device))) for part in z.split(500)
-        ]
-    return torch.cat(parts).float().cpu()
+        parts = [model.decode(part.to(model.device)) for part in z.split(500)]
+    return model.likelihood.mean(torch.cat(parts)).float().cpu()
 
 
-def sample_prior(model: VAE, n: int = 64, seed: int = 0) -> Float[Tensor, "n latent"]:
-    """Draw codes from the prior N(0, I)."""
+def sample_prior(model: VAE, n: int = 64, seed: int = 0) -> Codes:
+    """Draw `n` codes from the prior N(0, I)."""
+    check_positive(n=n)
     return torch.randn(n, model.latent_dim, generator=torch.Generator().manual_seed(seed))
 
 
-def sample_posterior(model: VAE, images: Any, seed: int = 0) -> Float[Tensor, "images latent"]:
+def sample_posterior(model: VAE, images: Any, seed: int = 0) -> Codes:
     """Draw one code for each image from q(z|x): together, draws from the aggregate posterior."""
     mean, std = posterior(model, images)
-    noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed))
-    return mean + std * noise
+    return mean + std * sample_prior(model, len(mean), seed)
 
 
 @dataclass(frozen=True)
 class Traversal:
     """Decoded images on a grid of codes, and where the grid lies."""
 
+    # The top row has the largest value of the second of the `dims`, as in a plot.
     images: Float[Tensor, "rows columns channels height width"]
-    """The top row has the largest value of the second dimension, as in a plot."""
-    values: Float[np.ndarray, " columns"]
-    """Latent values along both axes, ascending."""
+    values: Float[np.ndarray, " columns"]  # along both axes, ascending
     dims: tuple[int, int]
     spacing: str
 
 
 def traversal(
-    model: VAE,
-    *,
-    steps: int = 8,
-    spacing: Literal["quantiles", "equal"] = "quantiles",
-    limit: float = 8.0,
-    dims: tuple[int, int] = (0, 1),
-) -> Traversal:
+    model: VAE, *, steps: int = 8, spacing: Literal["quantiles", "equal"] = "quantiles",
+    limit: float = 8.0, dims: tuple[int, int] = (0, 1),
+) -> Traversal:  # fmt: skip
     """Decode a square grid over two latent dimensions, the others staying 0.
 
-    Parameters
-    ----------
-    model
-        A model with at least two latent dimensions.
-    steps
-        Images along each axis.
-    spacing
-        ``"quantiles"`` cuts the prior into `steps` parts of equal mass along each axis and
-        takes the middle of each; ``"equal"`` takes equal steps from ``-limit`` to ``limit``.
-    limit
-        The outermost value of ``"equal"``.
-    dims
-        The dimension along x and the one along y.
-
-    Raises
-    ------
-    ValueError
-        For an unknown spacing or dimensions that the model lacks.
+    `dims` are the dimension along x and the one along y, with `steps` images along each. The
+    spacing ``"quantiles"`` cuts the prior into parts of equal mass and takes the middle of
+    each, ``"equal"`` goes from ``-limit`` to ``limit`` in equal steps. Raises a ValueError for
+    an unknown spacing or dimensions that the model lacks.
     """
     check_positive(steps=steps)
     if spacing not in ("quantiles", "equal"):
         raise ValueError(f"spacing: expected 'quantiles' or 'equal', got {spacing!r}")
     if len(set(dims)) != 2 or not all(0 <= dim < model.latent_dim for dim in dims):
-        raise ValueError(
-            f"dims: expected two different dimensions below {model.latent_dim}, got {dims}"
-        )
+        highest = model.latent_dim
+        raise ValueError(f"dims: expected two different dimensions below {highest}, got {dims}")
     values = torch.linspace(-limit, limit, steps)
     if spacing == "quantiles":
         values = torch.special.ndtri((torch.arange(steps) + 0.5) / steps)
@@ -122,29 +95,14 @@ def traversal(
     return Traversal(grid, values.numpy(), dims, spacing)
 
 
-def interpolate(
-    model: VAE, start: Any, end: Any, steps: int = 11
-) -> Float[Tensor, "steps channels height width"]:
+def interpolate(model: VAE, start: Any, end: Any, steps: int = 11) -> ImageBatch:
     """Decode equal steps on the straight line between the posterior means of two images.
 
-    Parameters
-    ----------
-    model
-        Any model.
-    start, end
-        `Images` of one image each, such as ``data.test[3]``.
-    steps
-        Images on the way, both ends included.
-
-    Raises
-    ------
-    ValueError
-        For other than one image at either end.
+    `start` and `end` hold one image each, such as ``data.test[3]``, else a ValueError says so;
+    both ends are among the `steps`.
     """
     check_positive(steps=steps)
-    ends = [posterior(model, image)[0] for image in (start, end)]
-    if any(len(mean) != 1 for mean in ends):
-        raise ValueError(
-            f"start, end: expected one image each, got {len(ends[0])} and {len(ends[1])}"
-        )
-    return decode(model, torch.lerp(ends[0], ends[1], torch.linspace(0, 1, steps)[:, None]))
+    first, last = (posterior(model, image)[0] for image in (start, end))
+    if (len(first), len(last)) != (1, 1):
+        raise ValueError(f"start, end: expected one image each, got {len(first)} and {len(last)}")
+    return decode(model, torch.lerp(first, last, torch.linspace(0, 1, steps)[:, None]))

@@ -1,8 +1,4 @@
-"""Training: one loop for every model, and the history it leaves.
-
-The loop knows nothing of the kind of model: it moves images, calls the objective, steps the
-optimizer and keeps the score.
-"""
+"""Training: one loop for every kind of model, and the history it leaves."""
 
 import json
 import math
@@ -23,15 +19,14 @@ from vaebook.checkpoints import load_weights, read, require_config, write
 from vaebook.data.images import Images, as_images, batch_bounds, minibatches
 from vaebook.objectives import NegativeELBO, Terms
 from vaebook.progress import Progress
-from vaebook.vae import VAE, check_positive, eval_mode
+from vaebook.vae import VAE, check_positive, choose, eval_mode
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Objective = Callable[[VAE, Tensor], Terms]
-COLUMNS = [
-    *("epoch", "split", "loss", "reconstruction", "kl", "beta", "seconds", "images_per_second")
-]
+ELBO = NegativeELBO()
+COLUMNS = ["epoch", "split", *Terms._fields, "beta", "seconds", "images_per_second"]
 DTYPES = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16}
 BATCHES_PER_NOTE = 50  # reading a loss makes the CPU wait for the device: not at every batch
 
@@ -40,18 +35,11 @@ BATCHES_PER_NOTE = 50  # reading a loss makes the CPU wait for the device: not a
 class History:
     """What `fit` measured.
 
-    Attributes
-    ----------
-    rows
-        A dict per epoch and split. Losses are in nats per image: for ``train`` averaged over
-        the batches as the model learned from them, for ``validation`` after the epoch.
-    snapshots
-        Pairs of a step and what the model then made of 64 fixed draws from the prior,
-        ``[64, channels, height, width]`` in [0, 1].
-    provenance
-        Device, precision, threads, seed and versions.
-    interrupted
-        Whether Ctrl-C ended the run.
+    `rows` has a dict per epoch and split. Losses are in nats per image: for ``train`` averaged
+    over the batches as the model learned from them, for ``validation`` after the epoch.
+    `snapshots` are pairs of a step and what the model then made of 64 fixed draws from the
+    prior, ``[64, channels, height, width]`` in [0, 1]. `provenance` tells device, precision,
+    threads, seed and versions, `interrupted` whether Ctrl-C ended the run.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -76,63 +64,35 @@ class History:
 
 
 def fit(
-    model: VAE,
-    images: Any,
-    *,
-    epochs: int,
-    batch_size: int = 128,
-    lr: float = 1e-3,
-    validation: Any = None,
-    objective: Objective = NegativeELBO(),  # noqa: B008 - it is frozen
-    device: str | torch.device = "auto",
-    precision: str = "auto",
-    seed: int = 0,
-    progress: bool = True,
-    snapshots: int = 0,
-    checkpoint: str | Path | None = None,
-    resume: bool = False,
-) -> History:
-    """Train a model with Adam on shuffled minibatches.
+    model: VAE, images: Any, *, epochs: int, batch_size: int = 128, lr: float = 1e-3,
+    validation: Any = None, objective: Objective = ELBO, device: str | torch.device = "auto",
+    precision: str = "auto", seed: int = 0, progress: bool = True, snapshots: int = 0,
+    checkpoint: str | Path | None = None, resume: bool = False,
+) -> History:  # fmt: skip
+    """Train a model with Adam on shuffled minibatches; afterwards it is in eval mode.
+
+    Ctrl-C ends the training with the history of the epochs which finished. Raises a ValueError
+    that names the argument which does not fit, and a FloatingPointError when the loss is no
+    longer finite; `checkpoint` then still holds the epoch before.
 
     Parameters
     ----------
-    model
-        Trained in place; afterwards on `device` and in eval mode.
-    images
-        `Images`, an array or a tensor (see `as_images`), or a DataLoader.
-    epochs, batch_size, lr
-        Passes over the images, images per step, Adam's learning rate.
-    validation
-        Like `images`; judged by `evaluate` after each epoch.
-    objective
-        A function of a model and a batch that returns `Terms`.
-    device
-        ``"auto"`` is CUDA where there is one, else Apple's MPS, else the CPU.
-    precision
-        ``"float32"``, ``"bfloat16"`` (autocast), or ``"auto"``, which is float32.
+    images, validation
+        `Images`, an array or a tensor (see `as_images`), or a DataLoader; the second for
+        `evaluate` after each epoch.
+    epochs, batch_size, lr, objective
+        Passes over the images, images per step, Adam's learning rate, and a function of a
+        model and a batch that returns `Terms`.
+    device, precision
+        As for `pick_device`; ``"float32"``, which is ``"auto"``, or ``"bfloat16"`` (autocast).
     seed
         Decides the order of the images and the noise, so that a run repeats bit for bit on
         one CPU. The first weights are yours: `torch.manual_seed` before building the model.
-    progress
-        Show a bar on a terminal and in Jupyter, and a line per epoch everywhere.
-    snapshots
-        How many times, evenly over the training, to decode 64 fixed draws from the prior.
-    checkpoint
-        A file rewritten after each epoch with all that `resume` needs.
-    resume
-        Go on from `checkpoint`, where it exists, as if there had been no break.
-
-    Returns
-    -------
-    History
-        After Ctrl-C, that of the epochs which finished.
-
-    Raises
-    ------
-    ValueError
-        For arguments that do not fit, named in the message.
-    FloatingPointError
-        When the loss is no longer finite; `checkpoint` still holds the epoch before.
+    progress, snapshots
+        Whether to show a bar (on a terminal and in Jupyter) and a line per epoch; how many
+        times, evenly over the training, to decode 64 fixed draws from the prior.
+    checkpoint, resume
+        A file rewritten after each epoch; whether to go on from it as if without a break.
 
     Examples
     --------
@@ -146,15 +106,14 @@ def fit(
     check_positive(epochs=epochs, batch_size=batch_size)
     if not lr > 0:
         raise ValueError(f"lr: expected a number above 0, got {lr!r}")
-    if precision not in DTYPES:
-        raise ValueError(f"precision: expected one of {', '.join(DTYPES)}, got {precision!r}")
-    if resume and checkpoint is None:
-        raise ValueError("resume: expected a checkpoint to resume from, got checkpoint=None")
+    dtype = choose("precision", precision, DTYPES)
     if checkpoint is not None:
         require_config(model)
-    device, dtype = pick_device(device), DTYPES[precision]
-    batches = _prepare(images, "images", model, device)
-    if isinstance(batches, Images) and len(batches) == 1:
+    elif resume:
+        raise ValueError("resume: expected a checkpoint to resume from, got checkpoint=None")
+    device = pick_device(device)
+    images = _prepare(images, "images", model, device)
+    if isinstance(images, Images) and len(images) == 1:
         raise ValueError("images: expected at least 2 images to train on, got 1")
     if validation is not None:
         validation = _prepare(validation, "validation", model, device)
@@ -165,21 +124,18 @@ def fit(
     if resume and Path(str(checkpoint)).exists():
         _restore(str(checkpoint), model, optimizer, history)
     done = history.rows[-1]["epoch"] if history.rows else 0
-    known = isinstance(batches, Images)
-    steps = len(batch_bounds(len(batches), batch_size)) if known else len(batches)
+    known = isinstance(images, Images)
+    steps = len(batch_bounds(len(images), batch_size) if known else images)
     shots = {round(i * epochs * steps / max(snapshots - 1, 1)) for i in range(snapshots)}
+    shots -= {step for step, _ in history.snapshots}  # a longer run resumes at its old end
     bar = Progress((epochs - done) * steps, enabled=progress)
     try:
         for epoch in range(done + 1, epochs + 1):
             score = _Score(epoch, "train", objective)
+            cast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
             # A seed per epoch, not per run, so that a resumed run meets the same numbers.
-            with (
-                _seeded(device, seed, epoch),
-                torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
-            ):
-                stream = minibatches(
-                    batches, batch_size, device=device, generator=torch.default_generator
-                )
+            with _seeded(device, seed, epoch) as generator, cast:
+                stream = minibatches(images, batch_size, device=device, generator=generator)
                 model.train()
                 for step, x in enumerate(stream, (epoch - 1) * steps):
                     if step in shots:
@@ -191,11 +147,9 @@ def fit(
                     score.add(terms)
                     bar.step(score.note() if step % BATCHES_PER_NOTE == 0 else None)
             rows = [score.row()]
-            if not math.isfinite(rows[0]["loss"]):
-                raise FloatingPointError(
-                    f"the loss became {rows[0]['loss']} in epoch {epoch}; a smaller "
-                    f"lr than {lr} may help"
-                )
+            if not math.isfinite(loss := rows[0]["loss"]):
+                became = f"the loss became {loss} in epoch {epoch}"
+                raise FloatingPointError(f"{became}; a smaller lr than {lr} may help")
             if validation is not None:
                 judged = evaluate(model, validation, objective=objective, seed=seed)
                 rows.append(judged | {"epoch": epoch, "split": "validation"})
@@ -217,22 +171,13 @@ def fit(
 
 @torch.no_grad()
 def evaluate(
-    model: VAE,
-    images: Any,
-    *,
-    objective: Objective = NegativeELBO(),  # noqa: B008 - it is frozen
-    batch_size: int = 500,
-    seed: int = 0,
+    model: VAE, images: Any, *, objective: Objective = ELBO, batch_size: int = 500, seed: int = 0
 ) -> dict[str, Any]:
     """Return a row like those of `History.frame`: mean loss and its parts, in nats per image.
 
-    The model is in eval mode meanwhile, with one draw of z per image from `seed`.
-
-    Raises
-    ------
-    ValueError
-        For images that do not fit the model.
+    In eval mode, with one draw of z per image from `seed`; a ValueError if images do not fit.
     """
+    check_positive(batch_size=batch_size)
     images = _prepare(images, "images", model, model.device)
     score = _Score(0, "test", objective)
     with _seeded(model.device, seed, 0), eval_mode(model):
@@ -242,13 +187,7 @@ def evaluate(
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
-    """Return the device a name means; ``"auto"`` is CUDA, then MPS, then the CPU.
-
-    Raises
-    ------
-    ValueError
-        For an unknown device or one that is not there.
-    """
+    """Return the device of a name, or raise a ValueError; "auto" is CUDA, then MPS, then CPU."""
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -262,27 +201,23 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
 
 def provenance(device: torch.device, dtype: torch.dtype, seed: int) -> dict[str, Any]:
     """Say what a run ran on."""
-    cuda = device.type == "cuda"
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
-        "device": torch.cuda.get_device_name(device) if cuda else f"{device} {platform.machine()}",
+        "device": gpu or f"{device} {platform.machine()}",
         "precision": str(dtype).removeprefix("torch."),
-        "threads": torch.get_num_threads(),
-        "seed": seed,
-        "vaebook": version("vaebook"),
-        "torch": str(torch.__version__),
-        "python": platform.python_version(),
-    }
+        "threads": torch.get_num_threads(), "seed": seed, "vaebook": version("vaebook"),
+        "torch": str(torch.__version__), "python": platform.python_version(),
+    }  # fmt: skip
 
 
 class _Score:
     """Sums of the terms, kept on their device so that no batch makes the CPU wait."""
 
     def __init__(self, epoch: int, split: str, objective: Objective) -> None:
-        self.row_start = {"epoch": epoch, "split": split}
+        self.epoch, self.split = epoch, split
         self.beta = getattr(objective, "beta", 1.0)
         self.sums: Any = 0
-        self.images = 0
-        self.started = time.perf_counter()
+        self.images, self.started = 0, time.perf_counter()
 
     def add(self, terms: Terms) -> None:
         # Summed in float64 (which MPS lacks): float32 loses digits over 60,000 images.
@@ -295,21 +230,19 @@ class _Score:
             raise ValueError("images: expected at least one batch, got none")
         means = [total / self.images for total in self.sums.tolist()]
         seconds = time.perf_counter() - self.started  # after .tolist(), which waits for the device
-        return self.row_start | dict(
-            zip(COLUMNS[2:], [*means, self.beta, seconds, self.images / seconds], strict=True)
-        )
+        measured = [*means, self.beta, seconds, self.images / seconds]
+        return dict(zip(COLUMNS, [self.epoch, self.split, *measured], strict=True))
 
     def note(self) -> str:
         row = self.row()
-        return f"epoch {row['epoch']}: {row['reconstruction']:.1f} + KL {row['kl']:.1f} nats"
+        return f"epoch {self.epoch}: {row['reconstruction']:.1f} + KL {row['kl']:.1f} nats"
 
 
 @contextmanager
-def _seeded(device: torch.device, seed: int, stream: int) -> Iterator[None]:
+def _seeded(device: torch.device, seed: int, stream: int) -> Iterator[torch.Generator]:
     """Random numbers of a run's own inside a block; the caller's go on untouched after it."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed((seed * 1_000_003 + stream) % 2**63)
-        yield
+        yield torch.manual_seed((seed * 1_000_003 + stream) % 2**63)
 
 
 @torch.no_grad()
@@ -325,10 +258,8 @@ def _prepare(images: Any, name: str, model: VAE, device: torch.device) -> Any:
         return images
     images = as_images(images, name=name)
     if images.image_shape != model.image_shape:
-        raise ValueError(
-            f"{name}: expected images of shape {model.image_shape}, which the model takes, "
-            f"got {images.image_shape}"
-        )
+        wanted = f"images of shape {model.image_shape}, which the model takes"
+        raise ValueError(f"{name}: expected {wanted}, got {images.image_shape}")
     return images.to(device)
 
 
@@ -350,19 +281,17 @@ def _keep(path: str | Path, model: VAE, optimizer: Adam, history: History) -> No
 def _restore(path: str | Path, model: VAE, optimizer: Adam, history: History) -> None:
     header, tensors = read(path)
     if header["config"] != json.loads(json.dumps(model.config)) or "rows" not in header:
-        raise ValueError(
-            f"checkpoint: expected a training state of {model.config}, got {path} with "
-            f"{'one' if 'rows' in header else 'the weights alone'} of {header['config']}"
-        )
+        found = f"{'one' if 'rows' in header else 'the weights alone'} of {header['config']}"
+        wanted = f"a training state of {model.config}"
+        raise ValueError(f"checkpoint: expected {wanted}, got {path} with {found}")
     load_weights(model, tensors, path)
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
-        kind, _, rest = name.partition(".")
+        kind, *rest = name.split(".")
         if kind == "adam":
-            index, _, key = rest.partition(".")
-            state.setdefault(int(index), {})[key] = value
+            state.setdefault(int(rest[0]), {})[rest[1]] = value
         elif kind == "snapshot":
-            history.snapshots.append((int(rest), value))
+            history.snapshots.append((int(rest[0]), value))
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
     history.snapshots.sort(key=lambda shot: shot[0])
     history.rows += header["rows"]

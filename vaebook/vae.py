@@ -1,71 +1,51 @@
 """The variational autoencoder: encode → reparameterize → decode."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
-from vaebook.likelihoods import LIKELIHOODS
-from vaebook.networks import (
-    ACTIVATIONS,
-    ImageShape,
-    conv_decoder,
-    conv_encoder,
-    dense_decoder,
-    dense_encoder,
-)
+from vaebook import networks
+from vaebook.likelihoods import LIKELIHOODS, ImageBatch
+from vaebook.networks import Codes, ImageShape
 
 
 class Output(NamedTuple):
     """What one pass of a `VAE` computes; `params` are those of p(x|z), such as logits."""
 
-    params: Float[Tensor, "batch channels height width"]
-    z: Float[Tensor, "batch latent"]
-    mean: Float[Tensor, "batch latent"]
-    log_var: Float[Tensor, "batch latent"]
+    params: ImageBatch
+    z: Codes
+    mean: Codes
+    log_var: Codes
 
 
 class VAE(nn.Module):
     """A variational autoencoder with a standard normal prior and a diagonal Gaussian q(z|x).
 
-    `conv_vae` and `dense_vae` build one; pass modules of your own for other networks.
+    Kingma & Welling, *Auto-Encoding Variational Bayes*, 2013. `conv_vae` and `dense_vae` build
+    one; pass modules of your own for other networks.
 
     Parameters
     ----------
-    encoder
-        Maps ``[batch, channels, height, width]`` to the mean and the log-variance of q(z|x),
-        each ``[batch, latent]``.
-    decoder
-        Maps ``[batch, latent]`` to the parameters of p(x|z).
-    likelihood
-        The name of p(x|z), which says what those parameters mean.
-    image_shape, latent_dim
-        Channels, height and width of an image; number of latent dimensions.
+    encoder, decoder
+        From images ``[batch, channels, height, width]`` to mean and log-variance of q(z|x),
+        each ``[batch, latent]``; from codes ``[batch, latent]`` to the parameters of p(x|z).
+    image_shape, latent_dim, likelihood
+        Channels, height and width; number of latent dimensions; the name of p(x|z).
     config
         How to build this model again; `save` needs it, and the builders fill it in.
-
-    References
-    ----------
-    Kingma & Welling, *Auto-Encoding Variational Bayes*, 2013.
     """
 
     def __init__(
-        self,
-        encoder: nn.Module,
-        decoder: nn.Module,
-        *,
-        image_shape: ImageShape,
-        latent_dim: int,
-        likelihood: str = "bernoulli",
-        config: dict[str, Any] | None = None,
-    ) -> None:
+        self, encoder: nn.Module, decoder: nn.Module, *, image_shape: ImageShape, latent_dim: int,
+        likelihood: str = "bernoulli", config: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
-        self.likelihood = _named("likelihood", likelihood, LIKELIHOODS)()
+        self.likelihood = choose("likelihood", likelihood, LIKELIHOODS)()
         self.image_shape, self.latent_dim, self.config = image_shape, latent_dim, config
 
     @property
@@ -73,32 +53,20 @@ class VAE(nn.Module):
         """Where the model's parameters are."""
         return next(self.parameters()).device
 
-    def encode(
-        self, x: Tensor
-    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
-        """Return the mean and the log-variance of q(z|x), each ``[batch, latent]``.
-
-        Raises
-        ------
-        ValueError
-            Unless `x` is a floating-point tensor ``[batch, *image_shape]``.
-        """
+    def encode(self, x: Tensor) -> tuple[Codes, Codes]:
+        """Return mean and log-variance of q(z|x); a ValueError if images do not fit the model."""
         if x.shape[1:] != self.image_shape or not x.is_floating_point():
-            expected = ", ".join(str(n) for n in self.image_shape)
-            raise ValueError(
-                f"x: expected floating-point pixels of shape [batch, {expected}], "
-                f"got {str(x.dtype).removeprefix('torch.')} of shape {tuple(x.shape)}"
-            )
+            wanted = ", ".join(["batch", *(str(n) for n in self.image_shape)])
+            given = f"{str(x.dtype).removeprefix('torch.')} of shape {tuple(x.shape)}"
+            raise ValueError(f"x: expected floating-point pixels of shape [{wanted}], got {given}")
         mean, log_var = self.encoder(x)
         return mean, log_var
 
-    def reparameterize(
-        self, mean: Float[Tensor, "batch latent"], log_var: Float[Tensor, "batch latent"]
-    ) -> Float[Tensor, "batch latent"]:
+    def reparameterize(self, mean: Codes, log_var: Codes) -> Codes:
         """Draw z ~ q(z|x) as mean + std · noise, through which gradients flow (eq. 4)."""
         return mean + (0.5 * log_var).exp() * torch.randn_like(mean)
 
-    def decode(self, z: Float[Tensor, "batch latent"]) -> Tensor:
+    def decode(self, z: Codes) -> Tensor:
         """Return the parameters of p(x|z): for a Bernoulli likelihood, logits of pixels."""
         params: Tensor = self.decoder(z)
         return params
@@ -110,14 +78,15 @@ class VAE(nn.Module):
         return Output(self.decode(z), z, mean, log_var)
 
     @torch.no_grad()
-    def sample(self, n: int = 64) -> Float[Tensor, "n channels height width"]:
+    def sample(self, n: int = 64) -> ImageBatch:
         """Decode `n` draws from the prior to their expected pixels in [0, 1]."""
+        check_positive(n=n)
         with eval_mode(self):
             z = torch.randn(n, self.latent_dim, device=self.device)
             return self.likelihood.mean(self.decode(z))
 
     @torch.no_grad()
-    def reconstruct(self, x: Tensor) -> Float[Tensor, "batch channels height width"]:
+    def reconstruct(self, x: Tensor) -> ImageBatch:
         """Decode the posterior means of images to their expected pixels in [0, 1]."""
         with eval_mode(self):
             mean, _ = self.encode(x.to(self.device))
@@ -140,80 +109,43 @@ def conv_vae(
 ) -> VAE:
     """Build a convolutional VAE for images of any size from 16 to 128 pixels a side.
 
-    For 1×28×28 these are the layers of the R original: four strided convolutions with batch
-    norm down, four transposed convolutions up.
+    For 1×28×28 (channels, height, width) these are the layers of the R original: four strided
+    convolutions with batch norm down, to `width` channels and 2, 4 and 8 times as many, and
+    four transposed convolutions up. `likelihood` names p(x|z): ``"bernoulli"``. Raises a
+    ValueError for sizes that cannot be built, or an unknown likelihood.
 
-    Parameters
-    ----------
-    image_shape, latent_dim
-        Channels, height and width of an image; number of latent dimensions.
-    width
-        Channels after the first convolution; the others have 2, 4 and 8 times as many.
-    likelihood
-        The name of p(x|z): ``"bernoulli"``.
-
-    Raises
-    ------
-    ValueError
-        For sizes that cannot be built, or an unknown likelihood.
-
-    Examples
-    --------
-    >>> model = conv_vae((1, 28, 28), latent_dim=2)
-    >>> model.sample(3).shape
+    >>> conv_vae((1, 28, 28), latent_dim=2).sample(3).shape
     torch.Size([3, 1, 28, 28])
     """
     image_shape = _check_shape(image_shape, smallest=16, largest=128)
     check_positive(latent_dim=latent_dim, width=width)
-    shared = {"image_shape": image_shape, "latent_dim": latent_dim, "likelihood": likelihood}
-    return VAE(
-        conv_encoder(image_shape, latent_dim, width),
-        conv_decoder(image_shape, latent_dim, width),
-        **shared,
-        config={"builder": "conv_vae", "width": width} | shared,
-    )
+    shared: Any = dict(image_shape=image_shape, latent_dim=latent_dim, likelihood=likelihood)
+    encoder = networks.conv_encoder(image_shape, latent_dim, width)
+    decoder = networks.conv_decoder(image_shape, latent_dim, width)
+    return VAE(encoder, decoder, **shared, config=dict(builder="conv_vae", width=width, **shared))
 
 
 def dense_vae(
-    image_shape: ImageShape,
-    latent_dim: int,
-    *,
-    hidden: Sequence[int] = (500, 500),
-    activation: str = "softplus",
-    likelihood: str = "bernoulli",
-) -> VAE:
+    image_shape: ImageShape, latent_dim: int, *, hidden: Sequence[int] = (500, 500),
+    activation: str = "softplus", likelihood: str = "bernoulli",
+) -> VAE:  # fmt: skip
     """Build a VAE of fully connected layers, for images of any size.
 
-    Parameters
-    ----------
-    image_shape, latent_dim, likelihood
-        As for `conv_vae`.
-    hidden
-        Sizes of the encoder's hidden layers; the decoder has them in reverse.
-    activation
-        One of ``relu``, ``leaky_relu``, ``softplus``, ``tanh``, ``gelu``.
+    The encoder has layers of the `hidden` sizes, the decoder in reverse, with an `activation`
+    after each: ``relu``, ``leaky_relu``, ``softplus``, ``tanh`` or ``gelu``. The rest is as
+    for `conv_vae`. Raises a ValueError for sizes that are not positive, or an unknown name.
 
-    Raises
-    ------
-    ValueError
-        For sizes that are not positive, or an unknown activation or likelihood.
-
-    Examples
-    --------
-    >>> model = dense_vae((1, 28, 28), latent_dim=20)
-    >>> model.reconstruct(torch.rand(3, 1, 28, 28)).shape
+    >>> dense_vae((1, 28, 28), latent_dim=20).reconstruct(torch.rand(3, 1, 28, 28)).shape
     torch.Size([3, 1, 28, 28])
     """
     image_shape = _check_shape(image_shape, smallest=1, largest=math.inf)
     check_positive(latent_dim=latent_dim, **{f"hidden[{i}]": n for i, n in enumerate(hidden)})
-    _named("activation", activation, ACTIVATIONS)
-    shared = {"image_shape": image_shape, "latent_dim": latent_dim, "likelihood": likelihood}
-    return VAE(
-        dense_encoder(image_shape, latent_dim, hidden, activation),
-        dense_decoder(image_shape, latent_dim, hidden[::-1], activation),
-        **shared,
-        config={"builder": "dense_vae", "hidden": tuple(hidden), "activation": activation} | shared,
-    )
+    choose("activation", activation, networks.ACTIVATIONS)
+    shared: Any = dict(image_shape=image_shape, latent_dim=latent_dim, likelihood=likelihood)
+    config = dict(builder="dense_vae", hidden=tuple(hidden), activation=activation, **shared)
+    encoder = networks.dense_encoder(image_shape, latent_dim, hidden, activation)
+    decoder = networks.dense_decoder(image_shape, latent_dim, hidden[::-1], activation)
+    return VAE(encoder, decoder, **shared, config=config)
 
 
 BUILDERS = {"conv_vae": conv_vae, "dense_vae": dense_vae}
@@ -221,8 +153,9 @@ BUILDERS = {"conv_vae": conv_vae, "dense_vae": dense_vae}
 
 def build(config: dict[str, Any]) -> VAE:
     """Build the model that a `VAE.config` describes; a ValueError says what does not fit."""
-    arguments = dict(config)
-    builder = _named("builder", arguments.pop("builder", None), BUILDERS)
+    # JSON has made lists of the tuples.
+    arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+    builder = choose("builder", arguments.pop("builder", None), BUILDERS)
     try:
         model: VAE = builder(**arguments)
     except TypeError as error:
@@ -230,11 +163,24 @@ def build(config: dict[str, Any]) -> VAE:
     return model
 
 
+def choose(argument: str, name: Any, choices: dict[str, Any]) -> Any:
+    """Return the choice of that name, or raise a ValueError that lists all names."""
+    if name not in choices:
+        raise ValueError(f"{argument}: expected one of {', '.join(choices)}, got {name!r}")
+    return choices[name]
+
+
 def check_positive(**sizes: Any) -> None:
     """Raise a ValueError that names the first argument which is no positive whole number."""
     for name, size in sizes.items():
         if not (isinstance(size, int) and size > 0):
             raise ValueError(f"{name}: expected a positive whole number, got {size!r}")
+
+
+def check_count(name: str, given: Sized, count: int, of: str) -> None:
+    """Raise a ValueError unless there is one entry `given` for each of so many images or codes."""
+    if len(given) != count:
+        raise ValueError(f"{name}: expected one for each of {count} {of}, got {len(given)}")
 
 
 def _check_shape(image_shape: Any, smallest: int, largest: float) -> ImageShape:
@@ -247,9 +193,3 @@ def _check_shape(image_shape: Any, smallest: int, largest: float) -> ImageShape:
             f"got {shape[1]}×{shape[2]}; load(…, image_size=…) resizes images"
         )
     return shape
-
-
-def _named(argument: str, name: Any, choices: dict[str, Any]) -> Any:
-    if name not in choices:
-        raise ValueError(f"{argument}: expected one of {', '.join(choices)}, got {name!r}")
-    return choices[name]

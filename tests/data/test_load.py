@@ -1,5 +1,4 @@
 import doctest
-import sys
 from contextlib import suppress
 
 import numpy as np
@@ -7,10 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jaxtyping import TypeCheckError
 
-from vaebook.data import NAMES, data_root, load, named
-from vaebook.data.named import CLASSES
+from vaebook.data import NAMES, data_root, dataset, load
+from vaebook.data.dataset import CLASSES
 
 
 def archive(path, count=6, shape=(28, 28), seed=0, **more):
@@ -28,9 +26,9 @@ def no_network(monkeypatch):
     def download(self):
         raise OSError("no route to host")
 
-    monkeypatch.setattr(named, "PAUSES", (0.0, 0.0))
-    for dataset in (torchvision.datasets.MNIST, torchvision.datasets.CIFAR10):
-        monkeypatch.setattr(dataset, "download", download)
+    monkeypatch.setattr(dataset, "PAUSES", (0.0, 0.0, 0.0))
+    for kind in (torchvision.datasets.MNIST, torchvision.datasets.CIFAR10):
+        monkeypatch.setattr(kind, "download", download)
 
 
 # Archives
@@ -75,7 +73,7 @@ bad_archives = {
     "empty": ({"images": np.zeros((0, 4, 4), np.uint8)}, "expected at least one image"),
     "range": ({"images": np.full((2, 4, 4), 255.0)}, r"expected pixels in \[0, 1\] or uint8"),
     "nan": ({"images": np.full((2, 4, 4), np.nan)}, r"expected pixels in \[0, 1\] or uint8"),
-    "sixteen bits": ({"images": np.zeros((2, 4, 4), np.uint16)}, "uint16|UInt16"),
+    "sixteen bits": ({"images": np.zeros((2, 4, 4), np.uint16)}, "uint8, got uint16"),
     "text": ({"images": np.array(["a", "b"])}, "expected an array of numbers"),
     "labels": ({"images": np.zeros((2, 4, 4)), "labels": np.arange(3)}, "labels"),
     "real labels": ({"images": np.zeros((2, 4, 4)), "labels": np.ones(2)}, "labels: expected"),
@@ -87,11 +85,10 @@ bad_archives = {
 @pytest.mark.parametrize(("arrays", "complaint"), bad_archives.values(), ids=bad_archives)
 def test_bad_archives_are_named_with_their_fault(tmp_path, arrays, complaint):
     np.savez(tmp_path / "bad.npz", **arrays)
-    with pytest.raises((ValueError, TypeCheckError), match=complaint) as caught:
+    with pytest.raises(ValueError, match=complaint) as caught:
         load(tmp_path / "bad.npz")
-    if caught.type is ValueError:
-        assert "bad.npz" in str(caught.value)
-        assert "\n" not in str(caught.value)
+    assert "bad.npz" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_an_archive_is_never_unpickled(tmp_path):
@@ -162,9 +159,9 @@ def test_the_order_of_look_up(data_root, monkeypatch):
         asked.append(download)
         raise RuntimeError("Dataset not found.")
 
-    monkeypatch.setattr(named, "read_torchvision", torchvision)
-    monkeypatch.setattr(named, "PAUSES", ())
-    with pytest.raises(FileNotFoundError, match="download failed"):
+    monkeypatch.setattr(dataset, "_read_torchvision", torchvision)
+    monkeypatch.setattr(dataset, "PAUSES", (0.0,))
+    with pytest.raises(FileNotFoundError, match="got neither"):
         load("kmnist")
     assert asked == [False, True]
     pixels = archive(data_root / "kmnist" / "train.npz", 9)
@@ -173,16 +170,8 @@ def test_the_order_of_look_up(data_root, monkeypatch):
     assert asked == [False, True]
     assert data.train.pixels[:, 0].equal(torch.from_numpy(pixels))
     assert data.classes == tuple("おきすつなはまやれを")
-    assert "a sample (the full set has 60,000 and 10,000)" in data.source
+    assert data.source == "kmnist, .npz archives: 9 training and 5 test images"
     assert str(data_root) not in repr(data)
-
-
-def test_a_full_set_in_archives_is_no_sample(data_root):
-    archive(data_root / "cifar10" / "train.npz", 50_000, (3, 1, 1))
-    archive(data_root / "cifar10" / "test.npz", 10_000, (3, 1, 1))
-    data = load("cifar10")
-    assert data.source == "cifar10, .npz archives: 50,000 training and 10,000 test images"
-    assert data.classes[0] == "airplane"
 
 
 def test_a_damaged_archive_is_no_reason_to_look_further(data_root, no_network):
@@ -201,7 +190,7 @@ def test_no_data_and_no_network(name, data_root, no_network):
         load(name)
     assert str(data_root / name) in str(caught.value)
     assert "\n" not in str(caught.value)
-    with pytest.raises(FileNotFoundError, match="and download=False; set VAEBOOK_DATA"):
+    with pytest.raises(FileNotFoundError, match=r"got neither .*set VAEBOOK_DATA"):
         load(name, download=False)
     assert list(data_root.iterdir()) == []
 
@@ -223,7 +212,7 @@ def test_a_stand_in_says_so(data_root, no_network, capsys):
 
 def test_a_root_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(FileNotFoundError, match="is not writable"):
+    with pytest.raises(FileNotFoundError, match=r"NotADirectoryError.*file"):
         load("mnist", root=tmp_path / "file" / "data")
 
 
@@ -243,17 +232,18 @@ def test_textures_are_drawn_once(data_root, monkeypatch, tmp_path):
 
     def few(count):
         drawn.append(count)
-        return np.zeros((count, 8, 8), np.uint8), np.arange(count) % 10
+        return np.zeros((count, 8, 8), np.uint8), np.arange(count) % 8
 
-    monkeypatch.setattr(named.textures, "make_textures", few)
+    dataset._textures.cache_clear()
+    monkeypatch.setattr(dataset.textures, "make_textures", few)
     first, second = load("textures"), load("textures")
     assert drawn == [42_000]
     assert (len(second.train), len(second.test)) == (36_000, 6_000)
     assert first.test.labels.equal(second.test.labels)
-    assert [path.suffix for path in (data_root / "textures").iterdir()] == [".npz"]
-    assert [path.name for path in data_root.iterdir()] == ["textures"]
+    assert list(data_root.iterdir()) == []
     (tmp_path / "file").write_text("not a folder")
-    assert len(load("textures", root=tmp_path / "file").train) == 36_000  # drawn, not kept
+    assert len(load("textures", root=tmp_path / "file").train) == 36_000
+    dataset._textures.cache_clear()  # of these few
 
 
 def test_what_is_neither_a_name_nor_a_path(tmp_path, monkeypatch):
@@ -275,18 +265,16 @@ def test_a_folder_called_like_a_data_set(tmp_path, monkeypatch):
     archive(tmp_path / "digits" / "test.npz", 4)
     assert len(load("digits").train) == 1500
     assert len(load("./digits").train) == 4
-    assert "sample" not in load("./digits").source
 
 
 def test_where_data_is_kept(monkeypatch, tmp_path):
     monkeypatch.setenv("VAEBOOK_DATA", str(tmp_path))
     assert data_root() == tmp_path
     monkeypatch.delenv("VAEBOOK_DATA")
-    monkeypatch.setenv("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME", "/cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
     assert data_root().parts[-2:] == ("cache", "vaebook")
 
 
-@pytest.mark.parametrize("module", ["images", "load"])
-def test_examples_run(module):
-    assert doctest.testmod(sys.modules[f"vaebook.data.{module}"]).failed == 0
+def test_examples_run():
+    assert doctest.testmod(dataset) == (0, 2)
     assert set(NAMES) == set(CLASSES)

@@ -1,8 +1,7 @@
 """Data: one door, `load`, to images of every kind, and how they reach a model."""
 
+from vaebook.data.dataset import NAMES, Dataset, data_root, load
 from vaebook.data.images import Images, as_images, batch_bounds, minibatches, to_pixels
-from vaebook.data.load import Dataset, load
-from vaebook.data.named import NAMES, data_root
 from vaebook.data.textures import FAMILIES, make_textures
 
 __all__ = [

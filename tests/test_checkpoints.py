@@ -1,0 +1,158 @@
+import json
+import os
+import pickle
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import vaebook as vb
+
+BUILD = {
+    "conv": lambda: vb.conv_vae((3, 17, 20), latent_dim=3, width=2),
+    "dense": lambda: vb.dense_vae((3, 17, 20), latent_dim=3, hidden=(9, 8), activation="tanh"),
+}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A model and the file it was saved to."""
+    model, path = BUILD["conv"](), tmp_path / "model.safetensors"
+    vb.save(model, path)
+    return model, path
+
+
+def rewrite(path, **changes):
+    """Write the file's tensors again under a header with some entries changed."""
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["vaebook"])
+    save_file(load_file(path), path, {"vaebook": json.dumps(header | changes)})
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", BUILD)
+def test_a_model_comes_back_as_it_was(kind, tmp_path):
+    model, path = BUILD[kind](), tmp_path / "new" / "folder" / "model.safetensors"
+    model(torch.rand(9, 3, 17, 20))  # moves the running statistics of batch norm
+    vb.save(model, path)
+    again = vb.load_model(path)
+    assert not again.training
+    assert again.config == model.config
+    assert (again.image_shape, again.latent_dim) == (model.image_shape, model.latent_dim)
+    state = model.state_dict()
+    assert list(again.state_dict()) == list(state)
+    assert all(value.equal(state[name]) for name, value in again.state_dict().items())
+    x, z = torch.rand(4, 3, 17, 20), torch.randn(4, 3)
+    model.eval()
+    assert all(a.equal(b) for a, b in zip(again.encode(x), model.encode(x), strict=True))
+    assert again.decode(z).equal(model.decode(z))
+    vb.save(again, path)  # what was loaded can be saved
+    assert vb.load_model(str(path)).decode(z).equal(model.decode(z))
+
+
+def test_a_file_is_json_and_numbers_and_no_pickle(saved):
+    model, path = saved
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    assert json.loads(header.pop("__metadata__")["vaebook"])["config"]["latent_dim"] == 3
+    numbers = sum(value.numel() * value.itemsize for value in model.state_dict().values())
+    assert len(content) == 8 + length + numbers
+    assert len(header) == len(model.state_dict())
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.01, 0.5, 0.999])
+def test_a_truncated_file_is_refused(saved, share):
+    _, path = saved
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=r"^path: .*model.safetensors is damaged"):
+        vb.load_model(path)
+
+
+def test_other_files_are_refused(tmp_path):
+    path = tmp_path / "other"
+    for content in (b"not a model at all", pickle.dumps({"a": 1}), b"\xff" * 4096):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"^path: .*other is damaged or no safetensors"):
+            vb.load_model(path)
+    save_file({"weight": torch.zeros(3)}, path)
+    with pytest.raises(ValueError, match=r"^path: .*other holds tensors, but no vaebook model"):
+        vb.load_model(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    for path in (tmp_path / "none.safetensors", tmp_path):
+        with pytest.raises(FileNotFoundError, match=f"^path: .*{path.name}"):
+            vb.load_model(path)
+
+
+def test_a_file_of_a_newer_version_says_so(saved):
+    _, path = saved
+    rewrite(path, format=999, version="99.1")
+    with pytest.raises(ValueError, match=r"^path: .*vaebook 99\.1"):
+        vb.load_model(path)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"latent_dim": 4},
+        {"width": 3},
+        {"width": 0},
+        {"depth": 9},
+        {"builder": "os.system"},
+        {"likelihood": "none"},
+        {"image_shape": [3, 17]},
+    ],
+    ids=str,
+)
+def test_a_configuration_that_does_not_fit_is_refused(saved, change):
+    model, path = saved
+    rewrite(path, config=model.config | change)
+    with pytest.raises(ValueError, match=r".") as error:
+        vb.load_model(path)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 500
+
+
+def test_a_model_made_by_hand_cannot_be_saved(saved, tmp_path):
+    model, _ = saved
+    by_hand = vb.VAE(model.encoder, model.decoder, image_shape=(3, 17, 20), latent_dim=3)
+    for write in (
+        lambda: vb.save(by_hand, tmp_path / "hand"),
+        lambda: vb.fit(by_hand, torch.rand(4, 3, 17, 20), epochs=1, checkpoint=tmp_path / "hand"),
+    ):
+        with pytest.raises(ValueError, match=r"^model: "):
+            write()
+    assert not (tmp_path / "hand").exists()
+
+
+def fail(*_):
+    raise OSError("no space left")
+
+
+def fail_half_way(_, path, *__):
+    with open(path, "wb") as file:
+        file.write(b"half")
+    fail()
+
+
+@pytest.mark.parametrize(
+    ("name", "failure"),
+    [("os.replace", fail), ("vaebook.checkpoints.save_file", fail_half_way)],
+)
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(saved, monkeypatch, name, failure):
+    model, path = saved
+    before = path.read_bytes()
+    torch.nn.init.zeros_(next(model.parameters()))
+    with monkeypatch.context() as patched:
+        patched.setattr(name, failure)
+        with pytest.raises(OSError, match=r"no space left"):
+            vb.save(model, path)
+    assert os.listdir(path.parent) == [path.name]
+    assert path.read_bytes() == before
+    vb.save(model, path)
+    assert path.read_bytes() != before

@@ -1,0 +1,202 @@
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+import vaebook as vb
+from vaebook.__main__ import main
+
+DATA = ["--data", "--offline", "--image-size"]
+OPTIONS = {
+    "train": [
+        *DATA, "--out", "--model", "--latent-dim", "--epochs", "--batch-size", "--lr", "--beta",
+        "--precision", "--resume", "--device", "--seed",
+    ],
+    "sample": ["--model", "-n", "--out", "--seed"],
+    "evaluate": ["--model", *DATA, "--device", "--seed"],
+    "data": ["NAME", "--offline", "--image-size"],
+}  # fmt: skip
+LEFT = ["config.json", "evolution.png", "history.csv", "latent.png", "loss.png",
+        "model.safetensors", "reconstructions.png", "samples.png", "traversal.png"]  # fmt: skip
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A folder that `train` left."""
+    out = tmp_path_factory.mktemp("digits") / "run"
+    command = f"train --data digits --image-size 16 --latent-dim 2 --epochs 1 --seed 3 --out {out}"
+    assert main([*command.split(), "--device", "cpu"]) == 0
+    return out
+
+
+def test_train_leaves_what_it_promises(run):
+    assert names(run) == LEFT
+    model = vb.load_model(run / "model.safetensors")
+    assert (model.image_shape, model.latent_dim) == ((1, 16, 16), 2)
+    history = pd.read_csv(run / "history.csv")
+    assert list(history["split"]) == ["train", "validation"]
+    config = json.loads((run / "config.json").read_text("utf-8"))
+    assert config["model"]["builder"] == "conv_vae"
+    assert config["settings"] | {"epochs": 1, "seed": 3, "lr": 0.001} == config["settings"]
+    assert "digits" in config["data"]
+    assert config["provenance"]["torch"] == torch.__version__
+    for path in run.glob("*.png"):
+        with Image.open(path) as picture:
+            assert min(picture.size) > 100
+
+
+def test_train_is_fit(run):
+    data = vb.load("digits", image_size=16)
+    torch.manual_seed(3)
+    model = vb.conv_vae(data.image_shape, 2)
+    vb.fit(model, data.train, epochs=1, seed=3, device="cpu", progress=False)
+    theirs = vb.load_model(run / "model.safetensors").state_dict()
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(theirs[name], value)
+
+
+def test_a_run_is_resumed_but_never_overwritten(run, tmp_path, capsys):
+    out = tmp_path / "run"
+    command = f"train --data digits --image-size 16 --model dense --latent-dim 1 --out {out}"
+    assert main([*command.split(), "--epochs", "1"]) == 0
+    before = (out / "model.safetensors").read_bytes()
+    capsys.readouterr()
+    assert main([*command.split(), "--epochs", "2"]) == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert (out / "model.safetensors").read_bytes() == before
+    assert main([*command.split(), "--epochs", "2", "--resume"]) == 0
+    assert list(pd.read_csv(out / "history.csv")["epoch"]) == [1, 1, 2, 2]
+    # One latent dimension has no plane to show.
+    assert names(out) == [name for name in LEFT if name not in ("latent.png", "traversal.png")]
+
+
+def test_a_folder_of_pictures_needs_no_other_setting(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    pictures, out = tmp_path / "pictures", tmp_path / "run"
+    pictures.mkdir()
+    for i in range(12):
+        pixels = rng.integers(0, 256, (64, 64), dtype=np.uint8)
+        Image.fromarray(pixels).save(pictures / f"{i}.png")
+    assert vb.load(pictures).image_shape == (1, 64, 64)
+    command = ["train", "--data", str(pictures), "--out", str(out), "--epochs", "1"]
+    assert main(command) == 0
+    assert names(out) == LEFT
+    assert vb.load_model(out / "model.safetensors").image_shape == (1, 64, 64)
+    capsys.readouterr()
+    assert main(["evaluate", "--data", str(pictures), "--model", str(out)]) == 0
+    assert "12 training images, nats per image" in capsys.readouterr().out
+
+
+def test_sample_writes_a_picture(run, tmp_path, capsys):
+    first, second, other = (tmp_path / f"{name}.png" for name in "abc")
+    assert main(["sample", "--model", str(run), "-n", "5", "--out", str(first)]) == 0
+    checkpoint = str(run / "model.safetensors")
+    assert main(["sample", "--model", checkpoint, "-n", "5", "--out", str(second)]) == 0
+    assert main(["sample", "--model", str(run), "-n", "5", "--seed", "1", "--out", str(other)]) == 0
+    assert "5 samples" in capsys.readouterr().out
+    pixels = []
+    for path in (first, second, other):
+        with Image.open(path) as picture:
+            pixels.append(np.asarray(picture))
+    assert np.array_equal(pixels[0], pixels[1])
+    assert not np.array_equal(pixels[0], pixels[2])
+
+
+def test_evaluate_prints_the_numbers_of_evaluate(run, capsys):
+    command = f"evaluate --model {run} --data digits --seed 5 --device cpu"
+    assert main(command.split()) == 0
+    printed = dict(re.findall(r"^(\w+) +([\d.]+)$", capsys.readouterr().out, re.MULTILINE))
+    model = vb.load_model(run / "model.safetensors")
+    test = vb.load("digits", image_size=model.image_shape[1:]).test
+    row = vb.evaluate(model, test, seed=5)
+    assert printed == {name: f"{row[name]:.2f}" for name in ("loss", "reconstruction", "kl")}
+
+
+def test_data_says_what_is_there(capsys):
+    assert main(["data", "digits", "--image-size", "20x24"]) == 0
+    assert "1,500 training and 297 test images; 1×20×24" in capsys.readouterr().out
+
+
+def help_of(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--help"])
+    assert stop.value.code == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    return out
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_help_explains_every_option(command, capsys, monkeypatch):
+    text = help_of([command], capsys, monkeypatch)
+    # An entry begins with two spaces; its words stand further right, or below.
+    entries = re.findall(r"^  (-*\w\S*).*?(?: {2,}|\n {9,})(\S.*)$", text, re.MULTILINE)
+    assert [name.rstrip(",") for name, _ in entries if name != "-h,"] == OPTIONS[command]
+    for name, words in entries:
+        assert len(words.split()) > 2, f"{name}: {words}"
+    summary = help_of([], capsys, monkeypatch)
+    assert re.search(rf"^ +{command} +\w+ .*\w+", summary, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("train --data digit --out {out}", "digits"),
+        ("train --data nowhere/at/all --out {out}", "nowhere/at/all"),
+        ("train --data digits --image-size 8 --out {out}", "from 16 to 128"),
+        ("train --data digits --epochs 0 --out {out}", "epochs"),
+        ("train --data digits --batch-size -1 --out {out}", "batch_size"),
+        ("train --data digits --lr 0 --out {out}", "lr"),
+        ("train --data digits --beta -1 --out {out}", "beta"),
+        ("train --data digits --latent-dim 0 --out {out}", "latent_dim"),
+        ("train --data digits --precision half --out {out}", "precision"),
+        ("train --data digits --device nowhere --out {out}", "device"),
+        ("sample --model {out}", "expected a model file"),
+        ("sample --model {run} -n 0 --out {out}.png", "n: "),
+        ("sample --model {run} -n -1 --out {out}.png", "n: "),
+        ("sample --model {run} --out {out}/a.png", "a.png"),
+        ("sample --model {run} --out {out}.doc", "doc"),
+        ("evaluate --model {run}/config.json --data digits", "damaged or no safetensors"),
+        ("evaluate --model {run} --data cifar", "cifar10"),
+        ("evaluate --model {run} --data digits --image-size 20", "1, 20, 20"),
+        ("data mnits", "mnist"),
+    ],
+)
+def test_an_error_is_one_line(command, said, run, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main([word.format(out=out, run=run) for word in command.split()]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("vaebook: ")
+    assert err.count("\n") == 1
+    assert said in err
+    assert names(tmp_path) == []  # nothing half done is left
+
+
+@pytest.mark.parametrize(
+    "command", ["", "train", "nonsense", "data", "train --data digits --model rnn",
+                "train --data digits --epochs many", "train --data digits --image-size big"]
+)  # fmt: skip
+def test_a_command_not_understood_ends_with_two(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(command.split())
+    assert stop.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_as_a_shell_runs_it(tmp_path):
+    command = [sys.executable, "-m", "vaebook", "sample", "--model", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert re.fullmatch(r"vaebook: .*none\n", done.stderr)

@@ -1,0 +1,213 @@
+"""The layers of source A (the R original), counted and computed by hand."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit
+from torch import nn
+
+import vaebook as vb
+from vaebook.networks import upsampling_sizes
+
+CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+
+
+def layers(network, *kinds):
+    return [module for module in network.modules() if isinstance(module, kinds)]
+
+
+def with_running_statistics(model):
+    """Give batch norm statistics and scales that differ from 0 and 1."""
+    for norm in layers(model, nn.BatchNorm2d):
+        for tensor in (norm.running_mean, norm.bias.data):
+            tensor.normal_()
+        for tensor in (norm.running_var, norm.weight.data):
+            tensor.uniform_(0.5, 2)
+    return model.eval()
+
+
+@pytest.mark.parametrize(("latent_dim", "expected"), [(128, 1_084_080), (2, 829_812)])
+def test_conv_vae_has_the_parameters_of_the_r_original(latent_dim, expected):
+    count = 0
+    for into, out in pairwise([1, 28, 56, 112, 224]):
+        count += into * out * 3 * 3 + out  # the convolution and its bias
+        count += 2 * out  # scale and shift of the batch norm
+    count += 2 * (896 * latent_dim + latent_dim)  # mean and log-variance
+    count += latent_dim * 224 + 224
+    for into, out in pairwise([224, 112, 56, 28]):
+        count += into * out * 4 * 4 + 2 * out
+    count += 28 * 1 * 4 * 4
+    model = vb.conv_vae((1, 28, 28), latent_dim)
+    assert count == expected
+    assert sum(parameter.numel() for parameter in model.parameters()) == expected
+
+
+def test_conv_vae_has_the_layers_of_the_r_original():
+    model = vb.conv_vae((1, 28, 28), latent_dim=128)
+    found = [
+        (conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding)
+        for conv in layers(model, *CONVOLUTIONS)
+    ]
+    assert found == [
+        (1, 28, (3, 3), (2, 2), (1, 1)),
+        (28, 56, (3, 3), (2, 2), (1, 1)),
+        (56, 112, (3, 3), (2, 2), (1, 1)),
+        (112, 224, (3, 3), (2, 2), (1, 1)),
+        (224, 112, (4, 4), (1, 1), (0, 0)),
+        (112, 56, (4, 4), (2, 2), (1, 1)),
+        (56, 28, (4, 4), (2, 2), (2, 2)),
+        (28, 1, (4, 4), (2, 2), (1, 1)),
+    ]
+    assert all(conv.bias is not None for conv in layers(model, nn.Conv2d))
+    for conv in layers(model, nn.ConvTranspose2d):
+        assert conv.bias is None
+        assert conv.output_padding == (0, 0)
+    block = [nn.BatchNorm2d, nn.LeakyReLU]
+    kinds = (*CONVOLUTIONS, *block, nn.Linear)
+    assert [type(layer) for layer in layers(model.encoder, *kinds)] == [
+        *[nn.Conv2d, *block] * 4, nn.Linear, nn.Linear,
+    ]  # fmt: skip
+    assert [type(layer) for layer in layers(model.decoder, *kinds)] == [
+        nn.Linear, *[nn.ConvTranspose2d, *block] * 3, nn.ConvTranspose2d,
+    ]  # fmt: skip
+    assert {layer.negative_slope for layer in layers(model, nn.LeakyReLU)} == {0.01}
+    assert {(norm.eps, norm.momentum) for norm in layers(model, nn.BatchNorm2d)} == {(1e-5, 0.1)}
+    assert [(layer.in_features, layer.out_features) for layer in layers(model, nn.Linear)] == [
+        (896, 128), (896, 128), (128, 224),
+    ]  # fmt: skip
+
+
+def test_conv_vae_has_the_feature_maps_of_the_r_original():
+    model = vb.conv_vae((1, 28, 28), latent_dim=2)
+    maps = []
+    for conv in layers(model, *CONVOLUTIONS):
+        conv.register_forward_hook(lambda _, __, output: maps.append(tuple(output.shape[1:])))
+    model(torch.rand(2, 1, 28, 28))
+    assert maps == [
+        (28, 14, 14), (56, 7, 7), (112, 4, 4), (224, 2, 2),
+        (112, 4, 4), (56, 8, 8), (28, 14, 14), (1, 28, 28),
+    ]  # fmt: skip
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 4), st.integers(16, 128), st.integers(16, 128), st.integers(1, 3))
+def test_images_of_any_size_come_back_in_that_size(channels, height, width, latent_dim):
+    shape = (channels, height, width)
+    model = vb.conv_vae(shape, latent_dim, width=2)
+    output = model(torch.rand(2, *shape))
+    assert output.params.shape == (2, *shape)
+    assert output.mean.shape == output.log_var.shape == output.z.shape == (2, latent_dim)
+    *transposed, last = layers(model.decoder, nn.ConvTranspose2d)
+    assert [conv.out_channels for conv in (*transposed, last)] == [8, 4, 2, channels]
+    assert all(max(conv.output_padding) < 2 for conv in (*transposed, last))
+
+
+@given(st.integers(16, 128))
+def test_the_decoder_grows_by_three_and_then_about_doubles(side):
+    base, *sizes = upsampling_sizes(side)
+    assert sizes[-1] == side
+    assert base >= 1
+    assert sizes[0] - base in (1, 3)
+    assert all(into < out <= 2 * into for into, out in pairwise(sizes))
+
+
+def batch_norm(x, norm):
+    mean, var, scale, shift = (
+        tensor[:, None, None]
+        for tensor in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    )
+    return (x - mean) / (var + 1e-5).sqrt() * scale + shift
+
+
+def leaky_relu(x):
+    return torch.where(x > 0, x, 0.01 * x)
+
+
+def linear(x, layer):
+    return x @ layer.weight.T + layer.bias
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 17, 22)])
+def test_encoder_by_hand(shape):
+    model = with_running_statistics(vb.conv_vae(shape, latent_dim=3, width=4))
+    x = torch.rand(5, *shape)
+    h = x
+    convolutions, norms = layers(model.encoder, nn.Conv2d), layers(model.encoder, nn.BatchNorm2d)
+    for conv, norm in zip(convolutions, norms, strict=True):
+        size = [-(-side // 2) for side in h.shape[2:]]
+        patches = F.unfold(h, 3, padding=1, stride=2)
+        h = (conv.weight.flatten(1) @ patches + conv.bias[:, None]).unflatten(2, size)
+        h = leaky_relu(batch_norm(h, norm))
+    expected = [linear(h.flatten(1), head) for head in layers(model.encoder, nn.Linear)]
+    torch.testing.assert_close(list(model.encode(x)), expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", [(1, 28, 28), (2, 64, 16)])
+def test_decoder_by_hand(shape):
+    model = with_running_statistics(vb.conv_vae(shape, latent_dim=3, width=4))
+    z = torch.randn(5, 3)
+    heights, widths = (upsampling_sizes(side) for side in shape[1:])
+    h = linear(z, layers(model.decoder, nn.Linear)[0]).unflatten(1, (32, heights[0], widths[0]))
+    norms = [*layers(model.decoder, nn.BatchNorm2d), None]
+    for i, (conv, norm) in enumerate(
+        zip(layers(model.decoder, nn.ConvTranspose2d), norms, strict=True)
+    ):
+        # Each pixel is spread over 4×4 pixels, and the edges are cut away.
+        patches = conv.weight.flatten(1).T @ h.flatten(2)
+        size = (heights[i + 1], widths[i + 1])
+        h = F.fold(patches, size, 4, padding=conv.padding, stride=1 if i == 0 else 2)
+        h = h if norm is None else leaky_relu(batch_norm(h, norm))
+    torch.testing.assert_close(model.decode(z), h, rtol=1e-4, atol=1e-5)
+
+
+NUMPY = {
+    "relu": lambda a: np.maximum(a, 0),
+    "leaky_relu": lambda a: np.where(a > 0, a, 0.01 * a),
+    "softplus": lambda a: np.logaddexp(0, a),
+    "tanh": np.tanh,
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("activation", NUMPY)
+def test_dense_networks_by_hand(activation):
+    model = vb.dense_vae((2, 3, 5), latent_dim=4, hidden=(7, 6), activation=activation)
+    sizes = [(30, 7), (7, 6), (6, 4), (6, 4), (4, 6), (6, 7), (7, 30)]
+    found = layers(model, nn.Linear)
+    assert [(layer.in_features, layer.out_features) for layer in found] == sizes
+    maps = [(layer.weight.double().numpy().T, layer.bias.double().numpy()) for layer in found]
+    act = NUMPY[activation]
+    x = np.random.default_rng(0).random((5, 2, 3, 5))
+    h = x.reshape(5, 30)
+    for weight, bias in maps[:2]:
+        h = act(h @ weight + bias)
+    mean, log_var = (h @ weight + bias for weight, bias in maps[2:4])
+    got = model.encode(torch.from_numpy(x).float())
+    np.testing.assert_allclose(got[0], mean, atol=1e-5)
+    np.testing.assert_allclose(got[1], log_var, atol=1e-5)
+    h = mean
+    for weight, bias in maps[4:6]:
+        h = act(h @ weight + bias)
+    weight, bias = maps[6]
+    logits = (h @ weight + bias).reshape(5, 2, 3, 5)
+    np.testing.assert_allclose(model.decode(got[0]), logits, atol=1e-5)
+    np.testing.assert_allclose(
+        model.reconstruct(torch.from_numpy(x).float()), expit(logits), atol=1e-5
+    )
+
+
+def test_the_dense_vae_of_the_literature_has_its_parameters():
+    # 784-500-500-(20, 20) and 20-500-500-784, as in source C and Kingma & Welling's kind
+    into = [784, 500, 500, 500, 20, 500, 500]
+    out = [500, 500, 20, 20, 500, 500, 784]
+    count = sum(a * b + b for a, b in zip(into, out, strict=True))
+    model = vb.dense_vae((1, 28, 28), latent_dim=20)
+    assert sum(parameter.numel() for parameter in model.parameters()) == count
+    assert len(layers(model, nn.Softplus)) == 4

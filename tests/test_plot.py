@@ -1,0 +1,276 @@
+import inspect
+import io
+from itertools import product
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+import vaebook as vb
+
+HIRAGANA = tuple("おきすつなはまやれを")
+RNG = np.random.default_rng(0)
+GREY = vb.load("digits", image_size=16).test[:13]
+COLOUR = RNG.integers(0, 256, (7, 3, 9, 12), dtype=np.uint8)
+MODEL = vb.conv_vae((1, 16, 16), latent_dim=3, width=2)
+COLOUR_MODEL = vb.dense_vae((3, 9, 12), latent_dim=2, hidden=(4,))
+POINTS = RNG.standard_normal((60, 2)).astype(np.float32)
+LABELS = np.arange(60) % 10
+LOSSES = {"loss": 0.0, "reconstruction": 0.0, "kl": 0.0}
+FRAME = pd.DataFrame(
+    [{"epoch": e, "split": s} | LOSSES for e in (1, 2, 3) for s in ("train", "validation")]
+)
+
+FIGURES = {
+    "images": lambda: vb.plot.images(GREY, title="a title"),
+    "images, one": lambda: vb.plot.images(GREY[0]),
+    "images, colour": lambda: vb.plot.images(COLOUR, columns=5),
+    "images, labelled": lambda: vb.plot.images(COLOUR, labels=HIRAGANA[:7]),
+    "loss_curves": lambda: vb.plot.loss_curves(FRAME),
+    "loss_curves, no validation": lambda: vb.plot.loss_curves(FRAME[FRAME["split"] == "train"]),
+    "loss_curves, one epoch": lambda: vb.plot.loss_curves(FRAME[:1]),
+    "sample_evolution": lambda: vb.plot.sample_evolution([(1000 * i, GREY[:5]) for i in range(6)]),
+    "sample_evolution, colour": lambda: vb.plot.sample_evolution([(0, COLOUR)]),
+    "reconstructions": lambda: vb.plot.reconstructions(GREY, vb.reconstruct(MODEL, GREY)),
+    "reconstructions, colour": lambda: vb.plot.reconstructions(COLOUR, COLOUR, columns=3),
+    "latent_scatter": lambda: vb.plot.latent_scatter(POINTS, LABELS, HIRAGANA),
+    "latent_scatter, no labels": lambda: vb.plot.latent_scatter(POINTS),
+    "latent_scatter, pca": lambda: vb.plot.latent_scatter(
+        vb.embed(MODEL, GREY), GREY.labels, HIRAGANA, method="pca"
+    ),
+    "traversal": lambda: vb.plot.traversal(MODEL),
+    "traversal, colour": lambda: vb.plot.traversal(
+        vb.traversal(COLOUR_MODEL, steps=3, spacing="equal")
+    ),
+    "interpolation": lambda: vb.plot.interpolation(vb.interpolate(MODEL, GREY[0], GREY[1])),
+}
+
+
+def render(fig):
+    """Draw a figure; a character that no font has is a warning, and so an error."""
+    fig.savefig(io.BytesIO(), format="png", dpi=40)
+    return fig
+
+
+def texts(fig):
+    return [text.get_text() for text in fig.findobj(plt.Text) if text.get_text()]
+
+
+def sheets(fig):
+    return [image.get_array() for ax in fig.axes for image in ax.get_images()]
+
+
+def test_every_public_function_is_drawn_here():
+    functions = {
+        name
+        for name, function in vars(vb.plot).items()
+        if inspect.isfunction(function)
+        and function.__module__ == "vaebook.plot"
+        and not name.startswith("_")
+    }
+    assert functions == {name.partition(",")[0] for name in FIGURES} | {"tile"}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_comes_back_closed_and_the_settings_stay(name):
+    before = dict(plt.rcParams)
+    fig = FIGURES[name]()
+    assert isinstance(fig, Figure)
+    render(fig)
+    assert plt.get_fignums() == []
+    assert dict(plt.rcParams) == before
+    for ax in fig.axes:
+        if ax.axison and ax.get_xticks().size:
+            assert ax.get_xlabel() or ax.get_title()
+            assert ax.get_ylabel() or ax.get_title()
+
+
+# --- images -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gap", [0, 1, 3])
+@pytest.mark.parametrize(("count", "columns"), [(1, None), (5, None), (16, None), (7, 3), (3, 5)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_tile_pixel_by_pixel(count, columns, channels, gap):
+    pixels = RNG.integers(0, 256, (count, channels, 4, 6), dtype=np.uint8)
+    sheet = vb.plot.tile(pixels, columns, gap=gap)
+    across = columns or int(np.ceil(count**0.5))
+    down = int(np.ceil(count / across))
+    expected = np.ones((down * (4 + gap) - gap, across * (6 + gap) - gap, 3))
+    for i in range(count):
+        top, left = i // across * (4 + gap), i % across * (6 + gap)
+        for y, x, c in product(range(4), range(6), range(3)):
+            expected[top + y, left + x, c] = pixels[i, c % channels, y, x] / 255
+    np.testing.assert_allclose(sheet, expected, atol=1e-6)
+
+
+def test_images_are_labelled_in_order():
+    fig = FIGURES["images, labelled"]()
+    assert [ax.get_title() for ax in fig.axes if ax.get_title()] == list(HIRAGANA[:7])
+    np.testing.assert_allclose(sheets(fig)[4], COLOUR[4].transpose(1, 2, 0) / 255, atol=1e-6)
+    assert texts(FIGURES["images"]()) == ["a title"]
+
+
+def test_images_refuses_labels_of_another_number():
+    with pytest.raises(ValueError, match=r"^labels: "):
+        vb.plot.images(COLOUR, labels=HIRAGANA[:3])
+
+
+def test_evolution_shows_each_snapshot_under_its_step():
+    fig = FIGURES["sample_evolution"]()
+    assert texts(fig) == [
+        "step 0",
+        "step 1,000",
+        "step 2,000",
+        "step 3,000",
+        "step 4,000",
+        "step 5,000",
+    ]
+    assert all(np.array_equal(sheet, vb.plot.tile(GREY[:5], gap=1)) for sheet in sheets(fig))
+    sixteen = vb.plot.sample_evolution([(i, GREY[:4]) for i in range(16)])
+    assert sixteen.axes[0].get_gridspec().get_geometry() == (4, 4)
+
+
+def test_evolution_of_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"^snapshots: "):
+        vb.plot.sample_evolution([])
+
+
+def test_reconstructions_lie_under_their_originals():
+    fig = vb.plot.reconstructions(GREY, GREY.pixels.float() / 510, columns=6)
+    above, below = sheets(fig)[0::2], sheets(fig)[1::2]
+    assert len(above) == len(below) == 3  # 13 images in rows of 6
+    for original, dim in zip(above, below, strict=True):
+        ink = original < 1
+        np.testing.assert_allclose(dim[ink], original[ink] / 2, atol=1e-6)
+    assert texts(fig) == ["original", "reconstruction"] * 3
+
+
+def test_reconstructions_of_another_number_are_refused():
+    with pytest.raises(ValueError, match=r"^reconstructed: "):
+        vb.plot.reconstructions(GREY, GREY[:12])
+
+
+def test_a_traversal_tells_where_its_codes_lie():
+    grid = vb.traversal(MODEL, steps=5, spacing="equal", limit=2, dims=(2, 0))
+    fig = render(vb.plot.traversal(grid))
+    (ax,) = fig.axes
+    assert ax.get_xlabel() == "$z_{3}$ (equal steps)"
+    assert ax.get_ylabel() == "$z_{1}$"
+    ticks = ["-2.0", "-1.0", "0.0", "1.0", "2.0"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ticks
+    assert [label.get_text() for label in ax.get_yticklabels()] == ticks
+    # The image above the last tick of x, beside the first of y, has the codes these tell.
+    left, right, bottom, top = ax.get_images()[0].get_extent()
+    assert (left, right, bottom, top) == (0, 5, 0, 5)
+    (sheet,) = sheets(fig)
+    z = torch.tensor([[-2.0, 0.0, 2.0]])
+    expected = vb.decode(MODEL, z)[0, 0]
+    np.testing.assert_allclose(sheet[-16:, -16:, 0], expected, atol=1e-5)
+    assert ax.get_yticks()[0] == 0.5
+
+
+def test_a_path_is_labelled_in_percent():
+    fig = vb.plot.interpolation(GREY[:11])
+    assert texts(fig) == [f"{share} %" for share in range(0, 101, 10)]
+    assert fig.axes[0].get_gridspec().get_geometry() == (1, 11)
+
+
+# --- curves and points ------------------------------------------------------------------------
+
+
+def test_loss_curves_draw_the_numbers_of_the_history():
+    frame = FRAME.assign(loss=range(6), reconstruction=range(6, 12), kl=range(12, 18))
+    fig = render(vb.plot.loss_curves(frame))
+    for ax, column in zip(fig.axes, ["loss", "reconstruction", "kl"], strict=True):
+        for line, split in zip(ax.get_lines(), ["train", "validation"], strict=False):
+            rows = frame[frame["split"] == split]
+            np.testing.assert_array_equal(line.get_xdata(), rows["epoch"])
+            np.testing.assert_array_equal(line.get_ydata(), rows[column])
+        assert ax.get_xlabel() == "epoch"
+        assert ax.get_title()
+    assert fig.axes[0].get_ylabel() == "nats per image"
+    assert [text.get_text() for text in fig.axes[0].get_legend().get_texts()] == [
+        "train", "validation",
+    ]  # fmt: skip
+
+
+def scattered(fig):
+    """The points of a scatter plot in an order of their own."""
+    points = np.concatenate([np.asarray(part.get_offsets()) for part in fig.axes[0].collections])
+    return points[np.lexsort(points.T)]
+
+
+def test_the_scatter_shows_every_point_in_the_frame_of_the_prior():
+    outliers = np.array([[9.0, 0], [-4.1, 0], [0, -99]], dtype=np.float32)
+    points = np.concatenate([POINTS, outliers])
+    fig = render(vb.plot.latent_scatter(points, np.arange(63) % 10, HIRAGANA))
+    (ax,) = fig.axes
+    assert ax.get_aspect() == 1
+    assert ax.get_xlim() == ax.get_ylim() == (-4, 4)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("$z_1$", "$z_2$")
+    np.testing.assert_allclose(scattered(fig), points[np.lexsort(points.T)], rtol=1e-6)
+    assert set(HIRAGANA) <= set(texts(fig))
+    assert "63 images, 3 outside" in ax.get_title()
+    rings = sorted(patch.get_radius() for patch in ax.patches)
+    distances = np.linalg.norm(np.random.default_rng(1).standard_normal((100_000, 2)), axis=1)
+    inside = [(distances < radius).mean() for radius in rings]
+    np.testing.assert_allclose(inside, [0.5, 0.95], atol=0.01)
+
+
+def test_each_class_has_one_colour_and_its_name_among_its_points():
+    centres = np.array([[-2, -2], [2, 2], [2, -2]])
+    labels = np.arange(60) % 3
+    points = (centres[labels] + 0.1 * POINTS).astype(np.float32)
+    (ax,) = vb.plot.latent_scatter(points, torch.from_numpy(labels), ["a", "b", "c"]).axes
+    (dots,) = ax.collections
+    colours, offsets = dots.get_facecolors(), np.asarray(dots.get_offsets())
+    nearest = np.linalg.norm(offsets[:, None] - centres, axis=2).argmin(1)
+    found = [np.unique(colours[nearest == label], axis=0) for label in range(3)]
+    assert [len(colour) for colour in found] == [1, 1, 1]
+    assert len(np.unique(np.concatenate(found), axis=0)) == 3
+    names = {text.get_text(): text for text in ax.texts}
+    for name, centre, colour in zip("abc", centres, found, strict=True):
+        assert np.linalg.norm(np.array(names[name].get_position()) - centre) < 0.5
+        edge = names[name].get_bbox_patch().get_edgecolor()
+        np.testing.assert_allclose(edge[:3], colour[0, :3])
+
+
+def test_a_class_outside_the_frame_does_not_squeeze_it():
+    inside = render(vb.plot.latent_scatter(POINTS, np.zeros(60, int), ["a"]))
+    outside = render(vb.plot.latent_scatter(POINTS + 30, np.zeros(60, int), ["a"]))
+    widths = [fig.axes[0].get_window_extent().width for fig in (inside, outside)]
+    assert widths[1] == pytest.approx(widths[0], rel=0.05)
+
+
+def test_pca_is_the_singular_value_decomposition():
+    z = RNG.standard_normal((40, 6)).astype(np.float32) * [5, 1, 1, 3, 1, 1]
+    fig = vb.plot.latent_scatter(z.astype(np.float32), method="pca")
+    got = scattered(fig)
+    u, s, _ = np.linalg.svd(z - z.mean(0), full_matrices=False)
+    flips = [(u * s)[:, :2] * signs for signs in product([1, -1], repeat=2)]
+    assert any(np.allclose(got, flip[np.lexsort(flip.T)], atol=1e-3) for flip in flips)
+    share = s[0] ** 2 / (s**2).sum()
+    assert f"{share:.0%}" in fig.axes[0].get_xlabel()
+    assert fig.axes[0].get_aspect() == 1
+
+
+def test_tsne_by_name():
+    z = RNG.standard_normal((50, 5)).astype(np.float32)
+    fig = vb.plot.latent_scatter(z, LABELS[:50], HIRAGANA, method="tsne")
+    assert scattered(fig).shape == (50, 2)
+    assert fig.axes[0].get_xlabel() == "t-SNE 1"
+
+
+@pytest.mark.parametrize(("latent_dim", "method"), [(3, None), (1, None), (3, "umap"), (2, "lda")])
+def test_the_scatter_refuses(latent_dim, method):
+    with pytest.raises(ValueError, match=r"^method: expected 'pca' or 'tsne' for codes of shape"):
+        vb.plot.latent_scatter(POINTS[:, [0] * latent_dim], method=method)
+
+
+def test_the_scatter_refuses_labels_of_another_number():
+    with pytest.raises(ValueError, match=r"^labels: "):
+        vb.plot.latent_scatter(POINTS, LABELS[:-1])
