@@ -76,7 +76,8 @@ def evaluate(arguments: Namespace) -> None:
 def fetch(arguments: Namespace) -> None:
     """Fetch data sets that are not here yet, and say what each is."""
     for name in arguments.names:
-        print(vb.load(name, offline=arguments.offline, image_size=arguments.image_size))
+        data = vb.load(name, offline=arguments.offline, image_size=arguments.image_size)
+        print(f"{data.source}, {'×'.join(map(str, data.image_shape))}")
 
 
 def _draw(model: vb.VAE, data: vb.Dataset, history: vb.History, out: Path) -> None:

@@ -79,9 +79,10 @@ def tile(images: Any, columns: int | None = None, gap: int = 2) -> Float[np.ndar
 
 @_styled
 def images(
-    images: Any, *, columns: int | None = None, labels: Sequence[str] = (), title: str = ""
-) -> Figure:
-    """Show images in rows, each under its label if there are labels."""
+    images: Any, *, columns: int | None = None, labels: Sequence[str] = (), title: str = "",
+    gap: int = 2,
+) -> Figure:  # fmt: skip
+    """Show images in rows, `gap` pixels apart, or each under its label if there are labels."""
     images = as_images(images)
     if len(labels):
         check_count("labels", labels, len(images), "images")
@@ -90,7 +91,7 @@ def images(
         rows, columns = _grid(len(images), columns)
         side = min(0.75, 8 / columns)
         fig, ax = plt.subplots(1, 1, figsize=(columns * side, rows * side + 0.4 * bool(title)))
-        ax.imshow(tile(images, columns))
+        ax.imshow(tile(images, columns, gap))
         ax.set_axis_off()
     fig.suptitle(title)
     return fig
@@ -154,10 +155,20 @@ def latent_scatter(
 ) -> Figure:  # fmt: skip
     """Plot codes in the plane, coloured by class, each class named where it is densest.
 
-    `z` are codes, such as `vaebook.embed` returns; `labels` a class index for each; `classes`
-    the names. The `method` brings more than two dimensions down to two: ``"pca"`` or ``"tsne"``.
-    Without one both axes run from ``-limit`` to ``limit``, and rings hold half and 95 % of the
-    prior. Raises a ValueError for labels of another length or a method that is missing.
+    Parameters
+    ----------
+    z, labels, classes
+        Codes, such as `vaebook.embed` returns; a class index for each; the classes' names.
+    method
+        What brings more than two dimensions down to two: ``"pca"`` or ``"tsne"``.
+    limit
+        Without a method both axes run from ``-limit`` to ``limit``, and rings hold half and
+        95 % of the prior.
+
+    Raises
+    ------
+    ValueError
+        For labels of another length, or a method that is missing or unknown.
     """
     points, axes = _plane(np.asarray(z), method)
     shown = pd.DataFrame({"x": points[:, 0], "y": points[:, 1], "class": 0})

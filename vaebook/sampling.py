@@ -38,10 +38,10 @@ def reconstruct(model: VAE, images: Any) -> ImageBatch:
 
 
 @torch.no_grad()
-def decode(model: VAE, z: Codes) -> ImageBatch:
+def decode(model: VAE, z: Codes | Float[np.ndarray, "batch latent"]) -> ImageBatch:
     """Return the expected pixels of codes, in [0, 1], on the CPU, in eval mode."""
     with eval_mode(model):
-        parts = [model.decode(part.to(model.device)) for part in z.split(500)]
+        parts = [model.decode(part.to(model.device)) for part in torch.as_tensor(z).split(500)]
     return model.likelihood.mean(torch.cat(parts)).float().cpu()
 
 
@@ -74,10 +74,18 @@ def traversal(
 ) -> Traversal:  # fmt: skip
     """Decode a square grid over two latent dimensions, the others staying 0.
 
-    `dims` are the dimension along x and the one along y, with `steps` images along each. The
-    spacing ``"quantiles"`` cuts the prior into parts of equal mass and takes the middle of
-    each, ``"equal"`` goes from ``-limit`` to ``limit`` in equal steps. Raises a ValueError for
-    an unknown spacing or dimensions that the model lacks.
+    Parameters
+    ----------
+    steps, dims
+        Images along each axis; the dimension along x and the one along y.
+    spacing, limit
+        ``"quantiles"`` cuts the prior into parts of equal mass and takes the middle of each;
+        ``"equal"`` goes from ``-limit`` to ``limit`` in equal steps.
+
+    Raises
+    ------
+    ValueError
+        For an unknown spacing or dimensions that the model lacks.
     """
     check_positive(steps=steps)
     if spacing not in ("quantiles", "equal"):

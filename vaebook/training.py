@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Adam
 
 from vaebook.checkpoints import load_weights, read, require_config, write
@@ -55,8 +55,11 @@ class History:
         return pd.DataFrame(self.rows, columns=COLUMNS)
 
     def last(self, split: str = "validation") -> dict[str, Any]:
-        """Return the newest row of a split."""
-        return [row for row in self.rows if row["split"] == split][-1]
+        """Return the newest row of a split; a ValueError where there is none."""
+        rows = [row for row in self.rows if row["split"] == split]
+        if not rows:
+            raise ValueError(f"split: expected one that was measured, got {split!r}")
+        return rows[-1]
 
     def __repr__(self) -> str:
         state = "interrupted" if self.interrupted else "complete"
@@ -124,6 +127,7 @@ def fit(
     if resume and Path(str(checkpoint)).exists():
         _restore(str(checkpoint), model, optimizer, history)
     done = history.rows[-1]["epoch"] if history.rows else 0
+    normalizes = any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
     known = isinstance(images, Images)
     steps = len(batch_bounds(len(images), batch_size) if known else images)
     shots = {round(i * epochs * steps / max(snapshots - 1, 1)) for i in range(snapshots)}
@@ -140,6 +144,11 @@ def fit(
                 for step, x in enumerate(stream, (epoch - 1) * steps):
                     if step in shots:
                         history.snapshots.append((step, _decode_fixed_draws(model)))
+                    if len(x) == 1 and normalizes:
+                        raise ValueError(
+                            "images: expected batches of 2 or more, for batch norm to compare "
+                            "images, got a batch of 1; a larger batch_size or drop_last helps"
+                        )
                     terms = objective(model, x)
                     optimizer.zero_grad()
                     terms.loss.mean().backward()

@@ -109,11 +109,25 @@ def conv_vae(
 ) -> VAE:
     """Build a convolutional VAE for images of any size from 16 to 128 pixels a side.
 
-    For 1×28×28 (channels, height, width) these are the layers of the R original: four strided
-    convolutions with batch norm down, to `width` channels and 2, 4 and 8 times as many, and
-    four transposed convolutions up. `likelihood` names p(x|z): ``"bernoulli"``. Raises a
-    ValueError for sizes that cannot be built, or an unknown likelihood.
+    For 1×28×28 these are the layers of the R original: four strided convolutions with batch
+    norm down, four transposed convolutions up.
 
+    Parameters
+    ----------
+    image_shape, latent_dim
+        Channels, height and width of an image; number of latent dimensions.
+    width
+        Channels after the first convolution; the others make 2, 4 and 8 times as many.
+    likelihood
+        The name of p(x|z): ``"bernoulli"``.
+
+    Raises
+    ------
+    ValueError
+        For sizes that cannot be built, or an unknown likelihood.
+
+    Examples
+    --------
     >>> conv_vae((1, 28, 28), latent_dim=2).sample(3).shape
     torch.Size([3, 1, 28, 28])
     """
@@ -131,10 +145,21 @@ def dense_vae(
 ) -> VAE:  # fmt: skip
     """Build a VAE of fully connected layers, for images of any size.
 
-    The encoder has layers of the `hidden` sizes, the decoder in reverse, with an `activation`
-    after each: ``relu``, ``leaky_relu``, ``softplus``, ``tanh`` or ``gelu``. The rest is as
-    for `conv_vae`. Raises a ValueError for sizes that are not positive, or an unknown name.
+    Parameters
+    ----------
+    image_shape, latent_dim, likelihood
+        As for `conv_vae`.
+    hidden, activation
+        Sizes of the encoder's hidden layers, which the decoder has in reverse, and what follows
+        each of them: ``relu``, ``leaky_relu``, ``softplus``, ``tanh`` or ``gelu``.
 
+    Raises
+    ------
+    ValueError
+        For sizes that are not positive, or an unknown name.
+
+    Examples
+    --------
     >>> dense_vae((1, 28, 28), latent_dim=20).reconstruct(torch.rand(3, 1, 28, 28)).shape
     torch.Size([3, 1, 28, 28])
     """

@@ -170,7 +170,7 @@ def test_the_order_of_look_up(data_root, monkeypatch):
     assert asked == [False, True]
     assert data.train.pixels[:, 0].equal(torch.from_numpy(pixels))
     assert data.classes == tuple("おきすつなはまやれを")
-    assert data.source == "kmnist, .npz archives: 9 training and 5 test images"
+    assert data.source == "kmnist, .npz archives, a sample of the full 70,000: 9 training and 5 test images"
     assert str(data_root) not in repr(data)
 
 
@@ -234,16 +234,30 @@ def test_textures_are_drawn_once(data_root, monkeypatch, tmp_path):
         drawn.append(count)
         return np.zeros((count, 8, 8), np.uint8), np.arange(count) % 8
 
-    dataset._textures.cache_clear()
     monkeypatch.setattr(dataset.textures, "make_textures", few)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     first, second = load("textures"), load("textures")
     assert drawn == [42_000]
     assert (len(second.train), len(second.test)) == (36_000, 6_000)
     assert first.test.labels.equal(second.test.labels)
+    assert first.train.pixels.equal(second.train.pixels)
+    assert [path.suffix for path in (tmp_path / "cache").rglob("*.*")] == [".npz"]
     assert list(data_root.iterdir()) == []
+
     (tmp_path / "file").write_text("not a folder")
-    assert len(load("textures", root=tmp_path / "file").train) == 36_000
-    dataset._textures.cache_clear()  # of these few
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert len(load("textures").train) == 36_000
+    assert drawn == [42_000, 42_000]
+
+
+def test_a_sample_of_a_known_set_says_so(data_root):
+    (data_root / "kmnist").mkdir()
+    images, labels = np.zeros((20, 28, 28), np.uint8), np.arange(20) % 10
+    for split in ("train", "test"):
+        np.savez(data_root / "kmnist" / f"{split}.npz", images=images, labels=labels)
+    told = "kmnist, .npz archives, a sample of the full 70,000: 20 training and 20 test images"
+    assert load("kmnist").source == told
+    assert "sample" not in load(data_root / "kmnist").source  # any folder of that name
 
 
 def test_what_is_neither_a_name_nor_a_path(tmp_path, monkeypatch):

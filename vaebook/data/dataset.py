@@ -1,10 +1,10 @@
 """The one door to data: `load` takes a name or a path and returns a `Dataset`."""
 
-import functools
 import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -30,6 +30,7 @@ CLASSES = {
     "textures": textures.FAMILIES,
 }
 NAMES = tuple(CLASSES)
+FULL = dict(mnist=70_000, fashion_mnist=70_000, kmnist=70_000, cifar10=60_000)
 PUBLIC = dict(mnist="MNIST", fashion_mnist="FashionMNIST", kmnist="KMNIST", cifar10="CIFAR10")
 TIMEOUT = 10.0  # seconds in which a server has to answer
 PAUSES = (0.0, 1.0, 2.0)  # seconds to wait before each try of a download
@@ -58,10 +59,14 @@ class Dataset:
         return self.train.image_shape
 
 
+def cache_folder() -> Path:
+    """Return the user's cache folder for this package."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "vaebook").expanduser()
+
+
 def data_root() -> Path:
-    """Return the folder of the data: ``$VAEBOOK_DATA``, or else a cache folder of the user's."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "vaebook")
-    return Path(os.environ.get("VAEBOOK_DATA") or cache).expanduser()
+    """Return the folder of the data: ``$VAEBOOK_DATA``, or else the user's cache folder."""
+    return Path(os.environ.get("VAEBOOK_DATA") or cache_folder()).expanduser()
 
 
 def load(
@@ -114,6 +119,8 @@ def load(
         data = load(offline, root=folder, download=False, image_size=size)
         print(f"{name_or_path} is not here and cannot be downloaded: {offline} stands in for it.")
         return replace(data, source=f"stand-in for {name_or_path}: {data.source}", stand_in=True)
+    if sum(map(len, splits)) < (full := FULL.get(name_or_path, 0)):
+        origin += f", a sample of the full {full:,}"
     return _dataset(name_or_path, origin, splits, CLASSES[name_or_path], size)
 
 
@@ -228,7 +235,17 @@ def _digits() -> list[Images]:
     return [digits[part] for part in parts]
 
 
-@functools.cache  # drawn once per process: 3 seconds' work is not worth a file
 def _textures() -> list[Images]:
-    patches = as_images(*textures.make_textures(42_000))
+    """Return 36,000 and 6,000 textures: drawn once, and kept in the user's cache if it can be."""
+    file = cache_folder() / f"textures-{textures.VERSION}.npz"
+    if file.exists():
+        patches = read_archive(file)
+    else:
+        images, labels = textures.make_textures(42_000)
+        patches = as_images(images, labels)
+        with suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(dir=file.parent, prefix=".partial-") as work:
+                np.savez(Path(work, file.name), images=images, labels=labels)
+                Path(work, file.name).replace(file)
     return [patches[:36_000], patches[36_000:]]
