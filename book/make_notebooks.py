@@ -9,6 +9,8 @@ an error: add one.
 """
 
 import argparse
+import base64
+import io
 import os
 import re
 import sys
@@ -20,6 +22,7 @@ import nbformat
 import yaml
 from myst_nb.core.read import read_myst_markdown_notebook
 from myst_parser.config.main import MdParserConfig
+from PIL import Image
 from pybtex.database import parse_file
 
 BOOK = Path(__file__).resolve().parent
@@ -282,6 +285,8 @@ class Translator:
         if role in ("code", "file") or role.startswith("py:"):
             return f"`{target.lstrip('~')}`"
         if role == "download":
+            if target == f"{self.chapter.name}.ipynb":
+                return ""  # nobody needs to be pointed to where they are
             return f"[{title or target}]({target})"
         raise Untranslatable(f"{self.chapter.name}.md: role {{{role}}}")
 
@@ -403,7 +408,20 @@ def _tidy(output, number):
     if "text/plain" in output.get("data", {}):
         text = re.sub(r" at 0x[0-9a-f]+", "", output.data["text/plain"])
         output.data["text/plain"] = text
+    if "image/png" in output.get("data", {}):
+        kind, picture = _shrunk(base64.b64decode(output.data.pop("image/png")))
+        output.data[kind] = base64.b64encode(picture).decode()
     return output
+
+
+def _shrunk(picture):
+    """Return the kind and the bytes of a smaller picture: 64 colours, or JPEG if that is half."""
+    image = Image.open(io.BytesIO(picture)).convert("RGB")
+    png, jpeg = io.BytesIO(), io.BytesIO()
+    image.quantize(64, dither=Image.Dither.NONE).save(png, "PNG", optimize=True)
+    image.save(jpeg, "JPEG", quality=80, optimize=True)
+    half = 2 * len(jpeg.getvalue()) < len(png.getvalue())
+    return ("image/jpeg", jpeg.getvalue()) if half else ("image/png", png.getvalue())
 
 
 def agree(made, path):
