@@ -77,7 +77,8 @@ def test_no_file_is_longer_than_400_lines(path):
 
 
 def test_the_package_can_be_read_in_an_evening():
-    assert sum(len(path.read_text("utf-8").splitlines()) for path in FILES) <= 1800
+    lines = [line for path in FILES for line in path.read_text("utf-8").splitlines()]
+    assert sum(bool(line.strip()) for line in lines) <= 1800
 
 
 def test_every_public_name_is_there():

@@ -37,6 +37,16 @@ class Encoder(nn.Module):
         return self.mean(features), self.log_var(features)
 
 
+class PointTranspose2d(nn.ConvTranspose2d):
+    """A transposed convolution of one pixel, as the matrix product it is: several times faster."""
+
+    def forward(  # type: ignore[override]
+        self, x: Float[Tensor, "batch channels 1 1"]
+    ) -> Float[Tensor, "batch out side side"]:
+        """Return ``[batch, out_channels, kernel, kernel]`` for ``[batch, in_channels, 1, 1]``."""
+        return (x.flatten(1) @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:])
+
+
 def conv_encoder(image_shape: ImageShape, latent_dim: int, width: int = 28) -> Encoder:
     """Stack four 3×3 convolutions of stride 2, each with batch norm and leaky ReLU.
 
@@ -47,7 +57,7 @@ def conv_encoder(image_shape: ImageShape, latent_dim: int, width: int = 28) -> E
     layers: list[nn.Module] = []
     for into, out in pairwise(widths):
         convolution = nn.Conv2d(into, out, kernel_size=3, stride=2, padding=1)
-        layers += [convolution, nn.BatchNorm2d(out), nn.LeakyReLU(0.01)]
+        layers += [convolution, nn.BatchNorm2d(out), nn.LeakyReLU(0.01, inplace=True)]
     features = widths[-1] * math.prod(math.ceil(side / 16) for side in image_shape[1:])
     return Encoder(nn.Sequential(*layers, nn.Flatten()), features, latent_dim)
 
@@ -68,9 +78,10 @@ def conv_decoder(image_shape: ImageShape, latent_dim: int, width: int = 28) -> n
         stride = 1 if i == 0 else 2
         plan = [_padding(*sides, stride) for sides in zip(sizes[i], sizes[i + 1], strict=True)]
         padding, extra = zip(*plan, strict=True)
-        layers.append(nn.ConvTranspose2d(into, out, 4, stride, padding, extra, bias=False))
+        kind = PointTranspose2d if sizes[i] == (1, 1) and padding == (0, 0) else nn.ConvTranspose2d
+        layers.append(kind(into, out, 4, stride, padding, extra, bias=False))
         if i < 3:
-            layers += [nn.BatchNorm2d(out), nn.LeakyReLU(0.01)]
+            layers += [nn.BatchNorm2d(out), nn.LeakyReLU(0.01, inplace=True)]
     return nn.Sequential(*layers)
 
 

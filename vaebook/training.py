@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Objective = Callable[[VAE, Tensor], Terms]
 ELBO = NegativeELBO()
 COLUMNS = ["epoch", "split", *Terms._fields, "beta", "seconds", "images_per_second"]
-DTYPES = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16}
+PRECISIONS = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
 BATCHES_PER_NOTE = 50  # reading a loss makes the CPU wait for the device: not at every batch
 
 
@@ -87,10 +87,11 @@ def fit(
         Passes over the images, images per step, Adam's learning rate, and a function of a
         model and a batch that returns `Terms`.
     device, precision
-        As for `pick_device`; ``"float32"``, which is ``"auto"``, or ``"bfloat16"`` (autocast).
+        As for `pick_device`; ``"float32"``, ``"bfloat16"`` (in the networks, by autocast), or
+        ``"auto"``: the second on processors with instructions for it, the first elsewhere.
     seed
-        Decides the order of the images and the noise, so that a run repeats bit for bit on
-        one CPU. The first weights are yours: `torch.manual_seed` before building the model.
+        Decides the order of the images and the noise, so that a run repeats bit for bit on one
+        CPU in one precision. The first weights are yours: `torch.manual_seed` before the model.
     progress, snapshots
         Whether to show a bar (on a terminal and in Jupyter) and a line per epoch; how many
         times, evenly over the training, to decode 64 fixed draws from the prior.
@@ -109,12 +110,13 @@ def fit(
     check_positive(epochs=epochs, batch_size=batch_size)
     if not lr > 0:
         raise ValueError(f"lr: expected a number above 0, got {lr!r}")
-    dtype = choose("precision", precision, DTYPES)
+    dtype = choose("precision", precision, PRECISIONS)
     if checkpoint is not None:
         require_config(model)
     elif resume:
         raise ValueError("resume: expected a checkpoint to resume from, got checkpoint=None")
     device = pick_device(device)
+    dtype = dtype or _fastest(device)
     images = _prepare(images, "images", model, device)
     if isinstance(images, Images) and len(images) == 1:
         raise ValueError("images: expected at least 2 images to train on, got 1")
@@ -136,9 +138,8 @@ def fit(
     try:
         for epoch in range(done + 1, epochs + 1):
             score = _Score(epoch, "train", objective)
-            cast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
             # A seed per epoch, not per run, so that a resumed run meets the same numbers.
-            with _seeded(device, seed, epoch) as generator, cast:
+            with _seeded(device, seed, epoch) as generator:
                 stream = minibatches(images, batch_size, device=device, generator=generator)
                 model.train()
                 for step, x in enumerate(stream, (epoch - 1) * steps):
@@ -149,7 +150,9 @@ def fit(
                             "images: expected batches of 2 or more, for batch norm to compare "
                             "images, got a batch of 1; a larger batch_size or drop_last helps"
                         )
-                    terms = objective(model, x)
+                    # Per step: autocast keeps its copies of the weights until it is left.
+                    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                        terms = objective(model, x)
                     optimizer.zero_grad()
                     terms.loss.mean().backward()
                     optimizer.step()
@@ -206,6 +209,13 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device: expected one that is here, got {device!r} ({reason})") from None
+
+
+def _fastest(device: torch.device) -> torch.dtype:
+    """Return bfloat16 for a CPU that computes in it, where it saves a quarter of the time."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # newer than PyTorch 2.8
+    native = device.type == "cpu" and capabilities.get("avx512_bf16", False)
+    return torch.bfloat16 if native else torch.float32
 
 
 def provenance(device: torch.device, dtype: torch.dtype, seed: int) -> dict[str, Any]:

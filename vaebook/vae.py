@@ -59,7 +59,8 @@ class VAE(nn.Module):
             wanted = ", ".join(["batch", *(str(n) for n in self.image_shape)])
             given = f"{str(x.dtype).removeprefix('torch.')} of shape {tuple(x.shape)}"
             raise ValueError(f"x: expected floating-point pixels of shape [{wanted}], got {given}")
-        mean, log_var = self.encoder(x)
+        # Under autocast networks return bfloat16; exponentials, sums and losses need more digits.
+        mean, log_var = (output.to(x.dtype) for output in self.encoder(x))
         return mean, log_var
 
     def reparameterize(self, mean: Codes, log_var: Codes) -> Codes:
@@ -69,7 +70,7 @@ class VAE(nn.Module):
     def decode(self, z: Codes) -> Tensor:
         """Return the parameters of p(x|z): for a Bernoulli likelihood, logits of pixels."""
         params: Tensor = self.decoder(z)
-        return params
+        return params.to(z.dtype)
 
     def forward(self, x: Tensor) -> Output:
         """Encode images, draw one code each, decode it."""

@@ -23,6 +23,8 @@ from vaebook.data import dataset, load
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
+ORIGIN = "downloaded through torchvision, a sample of the full 70,000"
+
 
 def idx(array):
     header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
@@ -98,7 +100,7 @@ def test_a_download_is_whole_and_needed_once(host, data_root):
     data = load("kmnist")
     assert data.train.pixels[:, 0].equal(torch.from_numpy(PIXELS["train"]))
     assert data.test.labels.tolist() == [0]
-    assert data.source == "kmnist, downloaded through torchvision, a sample of the full 70,000: 30 training and 1 test images"
+    assert data.source == f"kmnist, {ORIGIN}: 30 training and 1 test images"
     assert files_in(data_root) == {f"KMNIST/raw/{name}" for name in RAW}
     assert [path.name for path in data_root.iterdir()] == ["KMNIST"]
     again = load("kmnist", download=False)
@@ -194,9 +196,7 @@ def test_processes_at_once(host, data_root):
         for _ in range(2)
     ]
     said = [run.communicate(timeout=100) for run in runs]
-    expected = (
-        f"downloaded through torchvision, a sample of the full 70,000: 30 training and 1 test images {PIXELS['train'].sum()}"
-    )
+    expected = f"{ORIGIN}: 30 training and 1 test images {PIXELS['train'].sum()}"
     assert all(out.strip().endswith(expected) for out, _ in said), said
     assert files_in(data_root) == {f"KMNIST/raw/{name}" for name in RAW}
     assert [path.name for path in data_root.iterdir()] == ["KMNIST"]

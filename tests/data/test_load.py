@@ -170,7 +170,8 @@ def test_the_order_of_look_up(data_root, monkeypatch):
     assert asked == [False, True]
     assert data.train.pixels[:, 0].equal(torch.from_numpy(pixels))
     assert data.classes == tuple("おきすつなはまやれを")
-    assert data.source == "kmnist, .npz archives, a sample of the full 70,000: 9 training and 5 test images"
+    sample = "a sample of the full 70,000"
+    assert data.source == f"kmnist, .npz archives, {sample}: 9 training and 5 test images"
     assert str(data_root) not in repr(data)
 
 
