@@ -212,9 +212,9 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
 
 
 def _fastest(device: torch.device) -> torch.dtype:
-    """Return bfloat16 for a CPU that computes in it, where it saves a quarter of the time."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # newer than PyTorch 2.8
-    native = device.type == "cpu" and capabilities.get("avx512_bf16", False)
+    """Return bfloat16 for a CPU that computes in it, which is faster, and float32 for the rest."""
+    ask: Any = getattr(torch.cpu, "get_capabilities", dict)  # newer than PyTorch 2.8
+    native = device.type == "cpu" and ask().get("avx512_bf16", False)
     return torch.bfloat16 if native else torch.float32
 
 
