@@ -23,8 +23,9 @@ def parse_size(image_size: Any) -> Size:
     if image_size is None:
         return None
     sides = image_size if isinstance(image_size, tuple | list) else (image_size, image_size)
-    if len(sides) != 2 or not all(isinstance(s, int | np.integer) and s > 0 for s in sides):
-        wish = "a positive integer or (height, width)"
+    # PyTorch 2.15 scales wrongly to a single column.
+    if len(sides) != 2 or not all(isinstance(s, int | np.integer) and s > 1 for s in sides):
+        wish = "2 pixels or more, or (height, width)"
         raise ValueError(f"image_size: expected {wish}, got {image_size!r}")
     return int(sides[0]), int(sides[1])
 
