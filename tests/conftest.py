@@ -1,5 +1,6 @@
 """Set-up shared by all tests: shape checking, a quiet matplotlib, threads and data folders."""
 
+import os
 import sys
 
 import hypothesis
@@ -18,8 +19,8 @@ jaxtyping.install_import_hook(
 
 matplotlib.use("Agg")
 
-# No test fails for being slow.
-hypothesis.settings.register_profile("vaebook", deadline=None)
+# No test fails for being slow, and in CI none for luck: there the same examples come every time.
+hypothesis.settings.register_profile("vaebook", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("vaebook")
 
 # The models of the tests are small: a second thread would only make the first wait.
