@@ -12,7 +12,7 @@ from scipy.special import expit
 from torch import nn
 
 import vaebook as vb
-from vaebook.networks import PointTranspose2d, upsampling_sizes
+from vaebook.networks import Conv2dBeforeNorm, FewTranspose2d, PointTranspose2d, upsampling_sizes
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
@@ -96,6 +96,41 @@ def test_a_transposed_convolution_of_one_pixel_is_a_matrix_product():
         layer(x).square().sum().backward()
     torch.testing.assert_close(fast(x), slow(x))
     torch.testing.assert_close(fast.weight.grad, slow.weight.grad)
+
+
+@given(*(st.integers(1, most) for most in (3, 5, 4, 6, 6, 2, 1)), st.sampled_from([0, 1]))
+def test_a_transposed_convolution_to_few_channels(batch, into, out, height, width, pad, extra, s):
+    how = {"stride": 1 + s, "padding": min(pad, 2), "output_padding": extra * s, "bias": False}
+    fast, slow = (
+        kind(into, out, 4, **how).double() for kind in (FewTranspose2d, nn.ConvTranspose2d)
+    )
+    slow.load_state_dict(fast.state_dict())
+    x = torch.randn(batch, into, height, width, dtype=torch.float64, requires_grad=True)
+    try:
+        expected = slow(x)
+    except RuntimeError:
+        return  # a padding that leaves no pixel
+    weights = torch.randn_like(expected)
+    gradients = []
+    for layer in (fast, slow):
+        y = layer(x)
+        torch.testing.assert_close(y, expected)
+        gradients.append(torch.autograd.grad((weights * y).sum(), [x, layer.weight]))
+    torch.testing.assert_close(*gradients)
+
+
+def test_a_bias_before_batch_norm_has_no_gradient_to_lose():
+    quiet, usual = Conv2dBeforeNorm(2, 3, 3), nn.Conv2d(2, 3, 3)
+    usual.load_state_dict(quiet.state_dict())
+    norm, x = nn.BatchNorm2d(3), torch.randn(8, 2, 9, 9)
+    weights = torch.randn(8, 3, 7, 7)
+    for layer in (quiet, usual):
+        (weights * norm(layer(x))).sum().backward()
+    torch.testing.assert_close(quiet.weight.grad, usual.weight.grad, rtol=1e-4, atol=1e-4)
+    assert quiet.bias.grad is None
+    assert usual.bias.grad.abs().max() < 1e-4
+    quiet.eval()(x).sum().backward()
+    torch.testing.assert_close(quiet.bias.grad, torch.full((3,), 8.0 * 7 * 7))
 
 
 def test_conv_vae_has_the_feature_maps_of_the_r_original():

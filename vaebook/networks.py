@@ -7,14 +7,20 @@ parameters of p(x|z). Neither knows of the loss.
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
 
 from vaebook.likelihoods import ImageBatch
 
 ImageShape = tuple[int, int, int]
+Pair = tuple[int, int]
 Codes = Float[Tensor, "batch latent"]
+Maps = Float[Tensor, "_ _ _ _"]  # batch × channels × height × width, before or after a layer
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "softplus": nn.Softplus, "tanh": nn.Tanh,
@@ -37,6 +43,15 @@ class Encoder(nn.Module):
         return self.mean(features), self.log_var(features)
 
 
+class Conv2dBeforeNorm(nn.Conv2d):
+    """A convolution whose bias takes no gradient in training, where batch norm subtracts it."""
+
+    def forward(self, input: Maps) -> Maps:
+        """Return what `nn.Conv2d` does."""
+        bias = self.bias.detach() if self.training and self.bias is not None else self.bias
+        return self._conv_forward(input, self.weight, bias)
+
+
 class PointTranspose2d(nn.ConvTranspose2d):
     """A transposed convolution of one pixel, as the matrix product it is: several times faster."""
 
@@ -45,6 +60,38 @@ class PointTranspose2d(nn.ConvTranspose2d):
     ) -> Float[Tensor, "batch out side side"]:
         """Return ``[batch, out_channels, kernel, kernel]`` for ``[batch, in_channels, 1, 1]``."""
         return (x.flatten(1) @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:])
+
+
+class FewTranspose2d(nn.ConvTranspose2d):
+    """A transposed convolution to so few channels that one matrix product and a sum are faster."""
+
+    def forward(self, x: Maps) -> Maps:  # type: ignore[override]
+        """Return what `nn.ConvTranspose2d` does, in the precision of the weights."""
+        return _ProductAndSum.apply(x, self.weight, self.stride, self.padding, self.output_padding)
+
+
+class _ProductAndSum(torch.autograd.Function):
+    """Each pixel times the kernel, then the sum where kernels overlap; gradients as usual."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, stride: Pair, padding: Pair, extra: Pair
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.how = dict(stride=stride, padding=padding)
+        kernel = weight.shape[2:]
+        sides = zip(x.shape[2:], stride, padding, kernel, extra, strict=True)
+        size = tuple((n - 1) * s - 2 * p + k + e for n, s, p, k, e in sides)
+        products = (weight.flatten(1).T @ x.flatten(2)).to(weight.dtype)
+        return F.fold(products, size, kernel, padding=padding, stride=stride)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        gradient = gradient.to(x.dtype)
+        to_x = F.conv2d(gradient, weight.to(x.dtype), **ctx.how)
+        to_weight = conv2d_weight(gradient, weight.shape, x, **ctx.how).to(weight.dtype)
+        return to_x, to_weight, None, None, None
 
 
 def conv_encoder(image_shape: ImageShape, latent_dim: int, width: int = 28) -> Encoder:
@@ -56,7 +103,7 @@ def conv_encoder(image_shape: ImageShape, latent_dim: int, width: int = 28) -> E
     widths = [image_shape[0], width, 2 * width, 4 * width, 8 * width]
     layers: list[nn.Module] = []
     for into, out in pairwise(widths):
-        convolution = nn.Conv2d(into, out, kernel_size=3, stride=2, padding=1)
+        convolution = Conv2dBeforeNorm(into, out, kernel_size=3, stride=2, padding=1)
         layers += [convolution, nn.BatchNorm2d(out), nn.LeakyReLU(0.01, inplace=True)]
     features = widths[-1] * math.prod(math.ceil(side / 16) for side in image_shape[1:])
     return Encoder(nn.Sequential(*layers, nn.Flatten()), features, latent_dim)
@@ -78,7 +125,11 @@ def conv_decoder(image_shape: ImageShape, latent_dim: int, width: int = 28) -> n
         stride = 1 if i == 0 else 2
         plan = [_padding(*sides, stride) for sides in zip(sizes[i], sizes[i + 1], strict=True)]
         padding, extra = zip(*plan, strict=True)
-        kind = PointTranspose2d if sizes[i] == (1, 1) and padding == (0, 0) else nn.ConvTranspose2d
+        kind = nn.ConvTranspose2d
+        if sizes[i] == (1, 1) and padding == (0, 0):
+            kind = PointTranspose2d
+        elif out <= 4:
+            kind = FewTranspose2d
         layers.append(kind(into, out, 4, stride, padding, extra, bias=False))
         if i < 3:
             layers += [nn.BatchNorm2d(out), nn.LeakyReLU(0.01, inplace=True)]
