@@ -1,13 +1,19 @@
+import math
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.integrate import quad
 from scipy.special import expit, xlogy
+from torch import distributions, nn
 from torch.distributions import Bernoulli as TorchBernoulli
 
-from vaebook.likelihoods import LIKELIHOODS
+import vaebook as vb
+from vaebook.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian, as_likelihood
 
-bernoulli = LIKELIHOODS["bernoulli"]()
+bernoulli, continuous = Bernoulli(), ContinuousBernoulli()
 shapes = st.tuples(*(st.integers(1, most) for most in (4, 4, 9, 9)))
 seeds = st.integers(0, 2**32)
 
@@ -51,3 +57,123 @@ def test_mean_is_the_sigmoid(shape, seed, scale):
     np.testing.assert_allclose(mean, expit(logits.numpy()), rtol=1e-5, atol=1e-7)
     assert (mean >= 0).all()
     assert (mean <= 1).all()
+
+
+@given(shapes, seeds)
+def test_the_continuous_bernoulli_is_that_of_torch_distributions(shape, seed):
+    logits, x = draw(shape, seed)
+    theirs = distributions.ContinuousBernoulli(logits=logits.double())
+    expected = theirs.log_prob(x.double()).sum((1, 2, 3))
+    got = continuous.log_prob(logits.double(), x.double())
+    torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-4)
+    torch.testing.assert_close(continuous.mean(logits.double()), theirs.mean, rtol=1e-4, atol=1e-4)
+
+
+@given(shapes, seeds, st.floats(0.01, 3))
+def test_the_gaussian_is_that_of_torch_distributions(shape, seed, sigma):
+    params, x = draw(shape, seed)
+    expected = distributions.Normal(params, sigma).log_prob(x).sum((1, 2, 3))
+    torch.testing.assert_close(Gaussian(sigma).log_prob(params, x), expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("logit", [-400.0, -5.0, -0.1, -1e-4, 0.0, 1e-9, 0.0999, 0.1001, 3.0, 90.0])
+def test_densities_integrate_to_one_and_the_mean_is_theirs(logit):
+    def density(x):
+        pixel, params = (torch.full((1, 1, 1, 1), v, dtype=torch.float64) for v in (x, logit))
+        return continuous.log_prob(params, pixel).exp().item()
+
+    near = [1 / (1 + abs(logit)), 1 - 1 / (1 + abs(logit))]
+    assert quad(density, 0, 1, points=near)[0] == pytest.approx(1, abs=1e-7)
+    mean = quad(lambda x: x * density(x), 0, 1, points=near)[0]
+    got = continuous.mean(torch.tensor(logit, dtype=torch.float64)).item()
+    assert got == pytest.approx(mean, abs=1e-7)
+
+
+def test_the_gaussian_integrates_to_one():
+    gaussian, params = Gaussian(0.07), torch.full((1, 1, 1, 1), 0.3)
+
+    def density(x):
+        return gaussian.log_prob(params, torch.full((1, 1, 1, 1), x)).exp().item()
+
+    assert quad(density, -1, 2, points=[0.2, 0.3, 0.4])[0] == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("likelihood", [bernoulli, continuous, Gaussian(0.3), Gaussian("learned")])
+def test_gradients_of_likelihoods(likelihood):
+    logits, x = draw((2, 1, 3, 3), seed=0)
+    logits = logits.double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda p: likelihood.log_prob(p, x.double()), logits)
+
+
+def test_extreme_logits_leave_gradients_finite():
+    for logit in (0.0, 1e-30, 200.0, -1e4):
+        params = torch.full((1, 1, 1, 1), logit, requires_grad=True)
+        continuous.log_prob(params, torch.rand(1, 1, 1, 1)).sum().backward()
+        assert params.grad.isfinite().all()
+
+
+@given(shapes, seeds)
+def test_the_optimal_sigma_is_better_than_its_neighbours(shape, seed):
+    params, x = draw(shape, seed)
+    optimal = Gaussian("optimal")
+    best = optimal.log_prob(params, x).sum()
+    sigma = optimal.sigma.item()
+    assert sigma == pytest.approx(np.sqrt(np.mean((params - x).numpy() ** 2)), rel=1e-4)
+    for factor in (0.9, 1.0, 1.1):
+        other = Gaussian(factor * sigma).log_prob(params, x).sum()
+        assert best >= other - 1e-4 * (1 + other.abs())
+    other = draw(shape, seed + 1)[0]
+    judged = optimal.eval().log_prob(other, x)  # by the sigma of the batch trained on
+    torch.testing.assert_close(judged, Gaussian(sigma).log_prob(other, x), rtol=1e-4, atol=1e-2)
+
+
+def test_a_learned_sigma_finds_the_root_mean_square():
+    params, x = draw((50, 1, 4, 4), seed=0, scale=0.1)
+    learned = Gaussian()
+    optimizer = torch.optim.LBFGS(learned.parameters(), max_iter=100)
+
+    def loss():
+        optimizer.zero_grad()
+        value = -learned.log_prob(params, x).mean()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    assert learned.sigma.item() == pytest.approx(
+        (params - x).square().mean().sqrt().item(), rel=1e-3
+    )
+
+
+@pytest.mark.parametrize("sigma", ["learned", "optimal"])
+def test_sigma_does_not_collapse_on_a_perfect_reconstruction(sigma):
+    x = torch.rand(3, 1, 2, 2)
+    gaussian = Gaussian(sigma)
+    gaussian.log_sigma.data.fill_(-1000.0)
+    log_prob = gaussian.log_prob(x.clone().requires_grad_(), x)
+    floor = 4 * (-0.5 * math.log(2 * math.pi) - math.log(1e-3))
+    assert log_prob.tolist() == pytest.approx([floor] * 3, rel=1e-5)
+    log_prob.sum().backward()
+
+
+@pytest.mark.parametrize("sigma", [0, 0.0, -1, float("nan"), float("inf"), "best"])
+def test_a_sigma_that_is_none_is_refused(sigma):
+    with pytest.raises(ValueError, match=r"^sigma: expected a number above 0"):
+        Gaussian(sigma)
+
+
+@pytest.mark.parametrize("likelihood", [bernoulli, continuous, Gaussian(0.2), Gaussian("optimal")])
+def test_a_likelihood_comes_back_from_its_spec_and_from_a_file(likelihood, tmp_path):
+    again = as_likelihood(likelihood.spec)
+    assert type(again) is type(likelihood)
+    assert again.spec == likelihood.spec
+    model = vb.dense_vae((1, 4, 4), 2, hidden=(3,), likelihood=likelihood)
+    vb.save(model, tmp_path / "model")
+    loaded = vb.load_model(tmp_path / "model")
+    assert loaded.likelihood.spec == likelihood.spec
+    assert str(loaded) == str(model.eval())
+
+
+@pytest.mark.parametrize("likelihood", ["poisson", nn.ReLU(), None, 3])
+def test_an_unknown_likelihood_is_refused(likelihood):
+    with pytest.raises(ValueError, match=r"^likelihood: expected one of bernoulli, "):
+        vb.conv_vae((1, 28, 28), 2, likelihood=likelihood)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vaebook import networks
-from vaebook.likelihoods import LIKELIHOODS, ImageBatch
+from vaebook.likelihoods import ImageBatch, as_likelihood
 from vaebook.networks import Codes, ImageShape
 
 
@@ -34,18 +34,20 @@ class VAE(nn.Module):
         From images ``[batch, channels, height, width]`` to mean and log-variance of q(z|x),
         each ``[batch, latent]``; from codes ``[batch, latent]`` to the parameters of p(x|z).
     image_shape, latent_dim, likelihood
-        Channels, height and width; number of latent dimensions; the name of p(x|z).
+        Channels, height and width; number of latent dimensions; p(x|z) by its name
+        (``"bernoulli"``, ``"continuous_bernoulli"``, ``"gaussian"``) or as an object such as
+        ``vaebook.likelihoods.Gaussian(sigma=0.1)``.
     config
         How to build this model again; `save` needs it, and the builders fill it in.
     """
 
     def __init__(
         self, encoder: nn.Module, decoder: nn.Module, *, image_shape: ImageShape, latent_dim: int,
-        likelihood: str = "bernoulli", config: dict[str, Any] | None = None,
+        likelihood: Any = "bernoulli", config: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
-        self.likelihood = choose("likelihood", likelihood, LIKELIHOODS)()
+        self.likelihood = as_likelihood(likelihood)
         self.image_shape, self.latent_dim, self.config = image_shape, latent_dim, config
 
     @property
@@ -106,7 +108,7 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def conv_vae(
-    image_shape: ImageShape, latent_dim: int, *, width: int = 28, likelihood: str = "bernoulli"
+    image_shape: ImageShape, latent_dim: int, *, width: int = 28, likelihood: Any = "bernoulli"
 ) -> VAE:
     """Build a convolutional VAE for images of any size from 16 to 128 pixels a side.
 
@@ -120,7 +122,7 @@ def conv_vae(
     width
         Channels after the first convolution; the others make 2, 4 and 8 times as many.
     likelihood
-        The name of p(x|z): ``"bernoulli"``.
+        p(x|z), as for `VAE`.
 
     Raises
     ------
@@ -134,15 +136,18 @@ def conv_vae(
     """
     image_shape = _check_shape(image_shape, smallest=16, largest=128)
     check_positive(latent_dim=latent_dim, width=width)
-    shared: Any = dict(image_shape=image_shape, latent_dim=latent_dim, likelihood=likelihood)
+    likelihood = as_likelihood(likelihood)
+    shared: Any = dict(image_shape=image_shape, latent_dim=latent_dim)
+    described = shared | dict(likelihood=likelihood.spec)
     encoder = networks.conv_encoder(image_shape, latent_dim, width)
     decoder = networks.conv_decoder(image_shape, latent_dim, width)
-    return VAE(encoder, decoder, **shared, config=dict(builder="conv_vae", width=width, **shared))
+    config = dict(builder="conv_vae", width=width, **described)
+    return VAE(encoder, decoder, **shared, likelihood=likelihood, config=config)
 
 
 def dense_vae(
     image_shape: ImageShape, latent_dim: int, *, hidden: Sequence[int] = (500, 500),
-    activation: str = "softplus", likelihood: str = "bernoulli",
+    activation: str = "softplus", likelihood: Any = "bernoulli",
 ) -> VAE:  # fmt: skip
     """Build a VAE of fully connected layers, for images of any size.
 
@@ -167,11 +172,13 @@ def dense_vae(
     image_shape = _check_shape(image_shape, smallest=1, largest=math.inf)
     check_positive(latent_dim=latent_dim, **{f"hidden[{i}]": n for i, n in enumerate(hidden)})
     choose("activation", activation, networks.ACTIVATIONS)
-    shared: Any = dict(image_shape=image_shape, latent_dim=latent_dim, likelihood=likelihood)
-    config = dict(builder="dense_vae", hidden=tuple(hidden), activation=activation, **shared)
+    likelihood = as_likelihood(likelihood)
+    shared: Any = dict(image_shape=image_shape, latent_dim=latent_dim)
+    described = shared | dict(likelihood=likelihood.spec)
+    config = dict(builder="dense_vae", hidden=tuple(hidden), activation=activation, **described)
     encoder = networks.dense_encoder(image_shape, latent_dim, hidden, activation)
     decoder = networks.dense_decoder(image_shape, latent_dim, hidden[::-1], activation)
-    return VAE(encoder, decoder, **shared, config=config)
+    return VAE(encoder, decoder, **shared, likelihood=likelihood, config=config)
 
 
 BUILDERS = {"conv_vae": conv_vae, "dense_vae": dense_vae}
