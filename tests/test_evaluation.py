@@ -4,6 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedKFold
+from torch import nn
+from torch.distributions import Normal, kl_divergence
 
 import vaebook as vb
 
@@ -48,3 +50,65 @@ def test_labels_of_another_length_are_refused():
     z, labels = blobs(spread=1)
     with pytest.raises(ValueError, match=r"^labels: expected one for each of 100 codes, got 99"):
         vb.neighbour_accuracy(z, labels[:-1])
+
+
+class Table(nn.Module):
+    """An encoder that looks an image's posterior up by its first pixel."""
+
+    def __init__(self, mean, std):
+        super().__init__()
+        self.mean, self.std = nn.Parameter(mean), std
+
+    def forward(self, x):
+        index = (x[:, 0, 0, 0] * 255).round().long()
+        return self.mean[index], 2 * self.std[index].log()
+
+
+def diagnosed(mean, std, seed=0):
+    model = vb.VAE(Table(mean, std), nn.Identity(), image_shape=(1, 1, 1), latent_dim=mean.shape[1])
+    pixels = torch.arange(len(mean), dtype=torch.uint8)[:, None, None, None]
+    return vb.diagnose(model, pixels, seed=seed)
+
+
+@given(st.integers(0, 2**32), st.integers(2, 40), st.integers(1, 5), st.floats(0.1, 5))
+def test_diagnosis_against_torch_distributions(seed, n, latent_dim, spread):
+    generator = torch.Generator().manual_seed(seed)
+    mean = spread * torch.randn(n, latent_dim, generator=generator)
+    std = torch.rand(n, latent_dim, generator=generator) + 0.05
+    diagnosis = diagnosed(mean, std)
+    q = Normal(mean.double(), std.double())
+    kl = kl_divergence(q, Normal(torch.zeros(1).double(), 1.0)).mean(0)
+    np.testing.assert_allclose(diagnosis.kl, kl, rtol=1e-4)
+    np.testing.assert_allclose(diagnosis.activity, np.var(mean.numpy(), axis=0), rtol=1e-3)
+    noise = torch.randn(n, latent_dim, generator=torch.Generator().manual_seed(0))
+    z = (mean + std * noise).double()
+    each = torch.stack(
+        [Normal(m, s).log_prob(z).sum(1) for m, s in zip(q.loc, q.scale, strict=True)]
+    )
+    log_q = each.logsumexp(0) - np.log(n)
+    information = (q.log_prob(z).sum(1) - log_q).mean().item()
+    assert diagnosis.mutual_information == pytest.approx(information, abs=1e-3)
+    assert diagnosis.mutual_information <= np.log(n) + 1e-9
+    total = diagnosis.mutual_information + diagnosis.marginal_kl
+    assert total == pytest.approx(kl.sum().item(), rel=1e-4)
+
+
+def test_codes_apart_tell_all_and_codes_alike_nothing():
+    apart = diagnosed(100.0 * torch.arange(200.0)[:, None], torch.ones(200, 1))
+    assert apart.mutual_information == pytest.approx(np.log(200))
+    assert apart.active_units == 1
+    collapsed = diagnosed(torch.zeros(200, 3), torch.ones(200, 3))
+    assert collapsed.active_units == 0
+    assert collapsed.mutual_information == pytest.approx(0, abs=1e-6)
+    assert collapsed.marginal_kl == pytest.approx(0, abs=1e-6)
+    assert "0 of 3 units active" in str(collapsed)
+
+
+def test_the_aggregate_posterior_can_be_the_prior_although_no_posterior_is():
+    """Codes spread as the prior is: all of the KL is information."""
+    rng = torch.Generator().manual_seed(1)
+    quantiles = torch.special.ndtri((torch.arange(256) + 0.5) / 256)
+    mean = (0.96**0.5 * quantiles)[torch.randperm(256, generator=rng)][:, None]
+    diagnosis = diagnosed(mean, torch.full((256, 1), 0.2))
+    assert diagnosis.marginal_kl == pytest.approx(0, abs=0.1)
+    assert diagnosis.mutual_information == pytest.approx(np.log(1 / 0.2), abs=0.1)

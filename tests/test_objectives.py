@@ -119,3 +119,68 @@ def test_beta_is_refused_below_zero():
         with pytest.raises(ValueError, match=r"^beta: "):
             vb.NegativeELBO(beta)
     assert vb.NegativeELBO(0).beta == 0
+
+
+@given(sizes, seeds)
+def test_kl_per_dimension_is_that_of_torch_distributions(size, seed):
+    mean, log_var = draw(size, seed)
+    q, prior = Normal(mean, (log_var / 2).exp()), Normal(torch.tensor(0.0), torch.tensor(1.0))
+    close = {"rtol": 1e-5, "atol": 1e-5}
+    torch.testing.assert_close(vb.kl_per_dimension(mean, log_var), kl_divergence(q, prior), **close)
+
+
+@given(st.floats(0, 0.9), st.floats(0.01, 1), st.floats(0, 1))
+def test_warmup_against_interpolation(start, width, done):
+    end = min(start + width, 1.0)
+    expected = np.interp(done, [start, end], [0, 1])
+    assert vb.Warmup(end=end, start=start)(done) == pytest.approx(expected, abs=1e-9)
+
+
+@given(st.integers(1, 9), st.floats(0.05, 1), st.floats(0, 0.999))
+def test_each_cycle_is_a_warmup(cycles, rise, done):
+    within = (done * cycles) % 1
+    assert vb.Cyclical(cycles, rise)(done) == pytest.approx(vb.Warmup(end=rise)(within))
+    assert vb.Cyclical(cycles, rise)(1) == 1
+
+
+@pytest.mark.parametrize(
+    ("build", "named"),
+    [
+        (lambda: vb.Warmup(end=0), "end"), (lambda: vb.Warmup(end=1.1), "end"),
+        (lambda: vb.Warmup(start=0.5, end=0.5), "end"), (lambda: vb.Warmup(start=-0.1), "end"),
+        (lambda: vb.Cyclical(cycles=0), "cycles"), (lambda: vb.Cyclical(rise=0), "rise"),
+        (lambda: vb.NegativeELBO(free_bits=-1), "free_bits"),
+    ],
+)  # fmt: skip
+def test_schedules_that_make_no_sense_are_refused(build, named):
+    with pytest.raises(ValueError, match=rf"^{named}: expected "):
+        build()
+
+
+def test_a_schedule_multiplies_beta():
+    objective = vb.NegativeELBO(beta=4, schedule=vb.Warmup(end=1))
+    assert [objective.at(done).beta for done in (0, 0.25, 1)] == [0, 1, 4]
+    assert objective.beta == 4
+    assert vb.NegativeELBO(beta=2).at(0.1) == vb.NegativeELBO(beta=2)
+
+
+@given(st.floats(0, 2), seeds)
+def test_free_bits_count_each_dimension_as_at_least_so_much(free_bits, seed):
+    torch.manual_seed(seed)
+    model = vb.dense_vae((1, 3, 3), 4, hidden=(5,)).eval()
+    x = torch.rand(6, 1, 3, 3)
+    torch.manual_seed(seed)
+    terms = vb.NegativeELBO(free_bits=free_bits)(model, x)
+    kls = vb.kl_per_dimension(*model.encode(x))
+    expected = terms.reconstruction.mean() + kls.mean(0).clamp(min=free_bits).sum()
+    torch.testing.assert_close(terms.loss.mean(), expected)
+    torch.testing.assert_close(terms.kl, kls.sum(1))
+
+
+def test_free_bits_stop_the_pull_on_dimensions_below_them():
+    model = vb.dense_vae((1, 3, 3), 4, hidden=(5,))
+    for free_bits, pulled in ((0.0, True), (50.0, False)):
+        terms = vb.NegativeELBO(free_bits=free_bits)(model, torch.rand(6, 1, 3, 3))
+        push = (terms.loss - terms.reconstruction).mean()
+        slope = torch.autograd.grad(push, model.encoder.mean.weight)[0]
+        assert bool(slope.abs().max() > 1e-6) == pulled

@@ -19,6 +19,7 @@ MODEL = vb.conv_vae((1, 16, 16), latent_dim=3, width=2)
 COLOUR_MODEL = vb.dense_vae((3, 9, 12), latent_dim=2, hidden=(4,))
 POINTS = RNG.standard_normal((60, 2)).astype(np.float32)
 LABELS = np.arange(60) % 10
+POSTERIORS = [(i, torch.randn(9, 3) + i, torch.rand(9, 3)) for i in (0, 50, 100)]
 LOSSES = {"loss": 0.0, "reconstruction": 0.0, "kl": 0.0}
 FRAME = pd.DataFrame(
     [{"epoch": e, "split": s} | LOSSES for e in (1, 2, 3) for s in ("train", "validation")]
@@ -34,6 +35,7 @@ FIGURES = {
     "loss_curves, one epoch": lambda: vb.plot.loss_curves(FRAME[:1]),
     "sample_evolution": lambda: vb.plot.sample_evolution([(1000 * i, GREY[:5]) for i in range(6)]),
     "sample_evolution, colour": lambda: vb.plot.sample_evolution([(0, COLOUR)]),
+    "latent_bands": lambda: vb.plot.latent_bands(POSTERIORS),
     "reconstructions": lambda: vb.plot.reconstructions(GREY, vb.reconstruct(MODEL, GREY)),
     "reconstructions, colour": lambda: vb.plot.reconstructions(COLOUR, COLOUR, columns=3),
     "latent_scatter": lambda: vb.plot.latent_scatter(POINTS, LABELS, HIRAGANA),
@@ -274,3 +276,18 @@ def test_the_scatter_refuses(latent_dim, method):
 def test_the_scatter_refuses_labels_of_another_number():
     with pytest.raises(ValueError, match=r"^labels: "):
         vb.plot.latent_scatter(POINTS, LABELS[:-1])
+
+
+def test_bands_hold_every_image_and_a_line_per_dimension():
+    fig = vb.plot.latent_bands(POSTERIORS)
+    for ax, moment in zip(fig.axes, (1, 2), strict=True):
+        values = np.stack([posterior[moment] for posterior in POSTERIORS])
+        lines = [line for line in ax.lines if len(line.get_xdata()) == 3]
+        assert len(lines) == 3
+        for i, (line, band) in enumerate(zip(lines, ax.collections, strict=True)):
+            np.testing.assert_allclose(line.get_ydata(), values[:, :, i].mean(1), rtol=1e-5)
+            heights = band.get_paths()[0].vertices[:, 1]
+            assert heights.min() == pytest.approx(values[:, :, i].min())
+            assert heights.max() == pytest.approx(values[:, :, i].max())
+    with pytest.raises(ValueError, match=r"^posteriors: expected at least one, got none"):
+        vb.plot.latent_bands([])

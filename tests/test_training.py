@@ -51,6 +51,22 @@ class Failing:
         return self.failure(terms) if self.calls == self.call else terms
 
 
+class Stopping:
+    """An objective with a schedule that is interrupted at a given step."""
+
+    def __init__(self, objective, step):
+        self.objective, self.step = objective, step
+
+    def at(self, done):
+        self.step -= 1
+        if self.step < 0:
+            raise KeyboardInterrupt
+        return self.objective.at(done)
+
+    def __call__(self, model, x):
+        return self.objective(model, x)
+
+
 def interrupt(_):
     raise KeyboardInterrupt
 
@@ -138,6 +154,25 @@ def test_beta_weighs_the_kl():
 
 
 # --- evaluate ---------------------------------------------------------------------------------
+
+
+def test_a_schedule_is_followed_step_by_step_and_not_in_validation():
+    seen = []
+
+    def schedule(done):
+        seen.append(done)
+        return done**2
+
+    history = fit(
+        new_model(), TRAIN, validation=TEST, objective=vb.NegativeELBO(2, schedule=schedule)
+    )
+    assert seen == pytest.approx([step / 8 for step in range(8)])
+    train = history.frame[history.frame["split"] == "train"]
+    assert list(train["beta"]) == pytest.approx([2 * (3 / 8) ** 2, 2 * (7 / 8) ** 2])
+    validation = history.frame[history.frame["split"] == "validation"]
+    assert list(validation["beta"]) == [2, 2]
+    expected = validation["reconstruction"] + 2 * validation["kl"]
+    np.testing.assert_allclose(validation["loss"], expected, rtol=1e-6)
 
 
 @torch.no_grad()
@@ -388,6 +423,17 @@ def test_a_run_made_longer_is_the_long_run(tmp_path):
     assert [step for step, _ in history.snapshots] == [0, 4, 8]
 
 
+def test_a_schedule_goes_on_where_a_run_was_broken_off(tmp_path):
+    objective = vb.NegativeELBO(schedule=vb.Warmup(start=0.2, end=0.9))
+    whole, broken = new_model(0), new_model(0)
+    history = fit(whole, TRAIN, epochs=3, objective=objective)
+    path = tmp_path / "run"
+    stopped = fit(broken, TRAIN, epochs=3, objective=Stopping(objective, 9), checkpoint=path)
+    assert stopped.interrupted
+    resumed = fit(new_model(1), TRAIN, epochs=3, objective=objective, checkpoint=path, resume=True)
+    assert_same_losses(resumed, history)
+
+
 def test_resume_without_a_checkpoint_starts_anew(tmp_path):
     history = fit(new_model(), TRAIN, checkpoint=tmp_path / "new", resume=True)
     assert_same_losses(history, fit(new_model(), TRAIN))
@@ -428,6 +474,24 @@ def test_snapshots_are_spread_evenly(count, steps):
         torch.testing.assert_close(history.snapshots[0][1], decode(untrained))
     if len(steps) > 1:
         torch.testing.assert_close(history.snapshots[-1][1], decode(model))
+
+
+def test_posteriors_are_those_of_the_first_validation_images(tmp_path):
+    model, untrained = new_model(), new_model()
+    path = tmp_path / "run"
+    history = fit(model, TRAIN, validation=DATA.test, snapshots=3, checkpoint=path)
+    assert [step for step, *_ in history.posteriors] == [0, 4, 8]
+    for (_, mean, std), judged in (
+        (history.posteriors[0], untrained),
+        (history.posteriors[2], model),
+    ):
+        assert mean.shape == (128, 2)
+        expected = vb.posterior(judged, DATA.test[:128])
+        torch.testing.assert_close((mean, std), expected, rtol=1e-5, atol=1e-5)
+    again = fit(new_model(), TRAIN, validation=DATA.test, checkpoint=path, resume=True)
+    for (_, *ours), (_, *theirs) in zip(again.posteriors, history.posteriors, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    assert fit(new_model(), TRAIN, snapshots=2).posteriors == []
 
 
 def test_progress_is_lines_where_there_is_no_terminal(capsys):

@@ -9,10 +9,11 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
+from vaebook import likelihoods
 from vaebook.checkpoints import load_model, save
 from vaebook.data import Dataset, Images, as_images, load
-from vaebook.evaluation import neighbour_accuracy
-from vaebook.objectives import NegativeELBO, kl_to_prior
+from vaebook.evaluation import Diagnosis, diagnose, neighbour_accuracy
+from vaebook.objectives import Cyclical, NegativeELBO, Terms, Warmup, kl_per_dimension, kl_to_prior
 from vaebook.sampling import (
     decode,
     embed,
@@ -27,8 +28,9 @@ from vaebook.training import History, evaluate, fit, pick_device
 from vaebook.vae import VAE, conv_vae, dense_vae
 
 __all__ = [
-    "VAE", "Dataset", "History", "Images", "NegativeELBO", "as_images", "conv_vae", "decode",
-    "dense_vae", "embed", "evaluate", "fit", "interpolate", "kl_to_prior", "load", "load_model",
+    "VAE", "Cyclical", "Dataset", "Diagnosis", "History", "Images", "NegativeELBO", "Terms",
+    "Warmup", "as_images", "conv_vae", "decode", "dense_vae", "diagnose", "embed", "evaluate",
+    "fit", "interpolate", "kl_per_dimension", "kl_to_prior", "likelihoods", "load", "load_model",
     "neighbour_accuracy", "pick_device", "plot", "posterior", "reconstruct", "sample_posterior",
     "sample_prior", "save", "traversal",
 ]  # fmt: skip

@@ -1,11 +1,85 @@
 """Judging a model by more than its loss."""
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
+from torch import Tensor
 
-from vaebook.vae import check_count
+from vaebook.data.images import as_images, minibatches
+from vaebook.objectives import kl_per_dimension
+from vaebook.vae import VAE, check_count, eval_mode
+
+ACTIVE = 0.01  # the threshold of Burda et al. 2016
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the latent dimensions of a model carry, in nats per image.
+
+    The mean of the KL is `mutual_information` + `marginal_kl` (Hoffman & Johnson 2016): what a
+    code tells of its image, and how far the codes of all images together are from the prior.
+    """
+
+    kl: Float[np.ndarray, " latent"]  # of each dimension, averaged over images
+    activity: Float[np.ndarray, " latent"]  # variance of the posterior means over images
+    mutual_information: float  # I(x; z), of which n images can show log(n) at most
+    marginal_kl: float  # KL(q(z) ‖ p(z)), q(z) being the mixture of all the posteriors
+
+    @property
+    def active_units(self) -> int:
+        """The number of dimensions whose activity is above 0.01 (Burda et al. 2016, sec. 2)."""
+        return int((self.activity > ACTIVE).sum())
+
+    def __repr__(self) -> str:
+        return (
+            f"Diagnosis: {self.active_units} of {len(self.kl)} units active,"
+            f" KL {self.kl.sum():.2f} = mutual information {self.mutual_information:.2f}"
+            f" + marginal KL {self.marginal_kl:.2f} nats per image"
+        )
+
+
+@torch.no_grad()
+def diagnose(model: VAE, images: Any, *, seed: int = 0) -> Diagnosis:
+    """Measure what a model's latent dimensions carry about images.
+
+    `images` is what `as_images` takes; a few thousand are enough, and the time grows with the
+    square of their number. One code is drawn for each from `seed`; q(z) is the even mixture of
+    their posteriors, so that the mutual information cannot exceed the logarithm of their number.
+    """
+    with eval_mode(model):
+        batches = minibatches(as_images(images), 500, device=model.device)
+        parts = [model.encode(x) for x in batches]
+    mean, log_var = (torch.cat(part).double().cpu() for part in zip(*parts, strict=True))
+    kl = kl_per_dimension(mean, log_var)
+    noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed)).double()
+    z = mean + (0.5 * log_var).exp() * noise
+    log_mixture = _log_mixture(z, mean, log_var)
+    log_own = -0.5 * (noise.square() + log_var + math.log(2 * math.pi)).sum(1)
+    information = (log_own - log_mixture).mean().item()
+    activity = mean.var(0, unbiased=False)
+    return Diagnosis(
+        kl.mean(0).numpy(), activity.numpy(), information, kl.sum(1).mean().item() - information
+    )
+
+
+def _log_mixture(
+    z: Float[Tensor, "draws latent"],
+    mean: Float[Tensor, "n latent"],
+    log_var: Float[Tensor, "n latent"],
+) -> Float[Tensor, " draws"]:
+    """Return log q(z) of each draw under the even mixture of n diagonal Gaussians."""
+    precision = (-log_var).exp()
+    # The squared distances, expanded into matrix products.
+    constant = (mean.square() * precision + log_var + math.log(2 * math.pi)).sum(1)
+    rows = []
+    for part in z.split(1000):
+        distances = part.square() @ precision.T - 2 * part @ (mean * precision).T + constant
+        rows.append((-0.5 * distances).logsumexp(1) - math.log(len(mean)))
+    return torch.cat(rows)
 
 
 def neighbour_accuracy(

@@ -1,27 +1,80 @@
-"""What training minimizes, in nats per image."""
+"""What training minimizes, in nats per image, and how its KL weight changes as it goes on."""
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
 
-from vaebook.likelihoods import ImageBatch
+from vaebook.likelihoods import ImageBatch, PerImage
 from vaebook.networks import Codes
-from vaebook.vae import VAE
+from vaebook.vae import VAE, check_positive
 
 
 class Terms(NamedTuple):
     """The parts of an objective for each image of a batch, in nats."""
 
-    loss: Float[Tensor, " batch"]
-    reconstruction: Float[Tensor, " batch"]  # -log p(x|z) at one draw z ~ q(z|x)
-    kl: Float[Tensor, " batch"]  # KL(q(z|x) ‖ p(z))
+    loss: PerImage
+    reconstruction: PerImage  # -log p(x|z) at one draw z ~ q(z|x)
+    kl: PerImage  # KL(q(z|x) ‖ p(z))
+
+
+def kl_per_dimension(mean: Codes, log_var: Codes) -> Codes:
+    """Return KL(N(mean, exp(log_var)) ‖ N(0, 1)) of each image and latent dimension, in nats."""
+    return 0.5 * (mean.square() + log_var.exp() - 1 - log_var)
 
 
 def kl_to_prior(mean: Codes, log_var: Codes) -> Float[Tensor, " batch"]:
     """Return KL(N(mean, exp(log_var)) ‖ N(0, I)) in nats (Kingma & Welling 2013, appendix B)."""
-    return 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(1)
+    return kl_per_dimension(mean, log_var).sum(1)
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """A KL weight that waits at 0 and then rises in a straight line (Bowman et al. 2016, 3.1).
+
+    `start` and `end` are fractions of the training, between which it goes from 0 to 1.
+
+    >>> [Warmup(start=0.25, end=0.75)(done) for done in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    [0.0, 0.0, 0.5, 1.0, 1.0]
+    """
+
+    end: float = 3 / 7
+    start: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.end <= 1:
+            given = f"start={self.start}, end={self.end}"
+            raise ValueError(f"end: expected 0 ≤ start < end ≤ 1, got {given}")
+
+    def __call__(self, done: float) -> float:
+        """Return the weight when a fraction `done` of the training is behind."""
+        return min(max((done - self.start) / (self.end - self.start), 0.0), 1.0)
+
+
+@dataclass(frozen=True)
+class Cyclical:
+    """A KL weight that begins anew several times (Fu et al. 2019).
+
+    In each of the `cycles` it rises from 0 to 1 over the fraction `rise` and stays there.
+
+    >>> [Cyclical(cycles=2, rise=0.5)(done) for done in (0.0, 0.125, 0.25, 0.5, 0.625, 1.0)]
+    [0.0, 0.5, 1.0, 0.0, 0.5, 1.0]
+    """
+
+    cycles: int = 4
+    rise: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_positive(cycles=self.cycles)
+        if not 0 < self.rise <= 1:
+            raise ValueError(f"rise: expected a fraction above 0 and up to 1, got {self.rise}")
+
+    def __call__(self, done: float) -> float:
+        """Return the weight when a fraction `done` of the training is behind."""
+        return 1.0 if done >= 1 else min(done * self.cycles % 1 / self.rise, 1.0)
 
 
 @dataclass(frozen=True)
@@ -31,6 +84,20 @@ class NegativeELBO:
     At ``beta=1`` the loss is an upper bound on -log p(x) (Kingma & Welling 2013, eq. 3);
     other weights give the β-VAE (Higgins et al. 2017, eq. 4), and 0 a noisy autoencoder.
 
+    Parameters
+    ----------
+    beta
+        The weight of the KL, at least 0.
+    schedule
+        A function of the fraction of the training that is done, 0 to 1, such as `Warmup` or
+        `Cyclical`, by which `vaebook.fit` multiplies `beta`. Validation has the full `beta`.
+    free_bits
+        Nats that each latent dimension's KL, averaged over the batch, may cost without being
+        pushed down (Kingma et al. 2016). The loss counts the KL of a dimension as at
+        least this much; `Terms.kl` is the KL itself.
+
+    Examples
+    --------
     >>> import torch, vaebook as vb
     >>> model = vb.dense_vae((1, 8, 8), latent_dim=2)
     >>> terms = NegativeELBO()(model, torch.rand(5, 1, 8, 8))
@@ -39,14 +106,25 @@ class NegativeELBO:
     """
 
     beta: float = 1.0
+    schedule: Callable[[float], float] | None = None
+    free_bits: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.beta >= 0:
-            raise ValueError(f"beta: expected a number of at least 0, got {self.beta}")
+        for name in ("beta", "free_bits"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
+
+    def at(self, done: float) -> "NegativeELBO":
+        """Return the objective as it is when a fraction `done` of the training is behind."""
+        if self.schedule is None:
+            return self
+        return dataclasses.replace(self, beta=self.beta * self.schedule(done), schedule=None)
 
     def __call__(self, model: VAE, x: ImageBatch) -> Terms:
         """Return the loss and its parts for each image, at one draw of z."""
         output = model(x)
         reconstruction = -model.likelihood.log_prob(output.params, x)
-        kl = kl_to_prior(output.mean, output.log_var)
-        return Terms(reconstruction + self.beta * kl, reconstruction, kl)
+        kls = kl_per_dimension(output.mean, output.log_var)
+        kl = kls.sum(1)
+        unspent = (self.free_bits - kls.mean(0)).relu().sum()
+        return Terms(reconstruction + self.beta * (kl + unspent), reconstruction, kl)

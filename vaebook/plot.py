@@ -149,6 +149,30 @@ def loss_curves(frame: pd.DataFrame) -> Figure:
 
 
 @_styled
+def latent_bands(posteriors: Sequence[tuple[int, Any, Any]]) -> Figure:
+    """Draw how far the means and standard deviations of q(z|x) range over training.
+
+    `posteriors` are those of a `History`. Each latent dimension has a line, its mean over the
+    images, in a band from the lowest to the highest image.
+    """
+    if not posteriors:
+        wanted = "see fit(…, snapshots=16, validation=…)"
+        raise ValueError(f"posteriors: expected at least one, got none; {wanted}")
+    steps, *moments = zip(*posteriors, strict=True)
+    fig, axes = plt.subplots(1, 2, figsize=(9, 3.2))
+    for ax, moment, prior, name in zip(axes, moments, (0, 1), ("mean", "std"), strict=True):
+        values = np.stack([np.asarray(value) for value in moment])  # [steps, images, latent]
+        for i in range(values.shape[2]):
+            colour = PALETTE[i % len(PALETTE)]
+            band = values[:, :, i]
+            ax.fill_between(steps, band.min(1), band.max(1), color=colour, alpha=0.12, lw=0)
+            ax.plot(steps, band.mean(1), color=colour, lw=1)
+        ax.axhline(prior, color="#666666", ls=":", lw=1)
+        ax.set(title=f"{name} of q(z|x), all latent dimensions", xlabel="step", ylabel=name)
+    return fig
+
+
+@_styled
 def latent_scatter(
     z: Float[np.ndarray, "images latent"], labels: Any = None, classes: Sequence[str] = (), *,
     method: str | None = None, limit: float = 4.0,

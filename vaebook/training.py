@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from vaebook.checkpoints import load_weights, read, require_config, write
-from vaebook.data.images import Images, as_images, batch_bounds, minibatches
+from vaebook.data.images import Images, as_images, batch_bounds, minibatches, to_pixels
 from vaebook.objectives import NegativeELBO, Terms
 from vaebook.progress import Progress
 from vaebook.vae import VAE, check_positive, choose, eval_mode
@@ -38,12 +38,15 @@ class History:
     `rows` has a dict per epoch and split. Losses are in nats per image: for ``train`` averaged
     over the batches as the model learned from them, for ``validation`` after the epoch.
     `snapshots` are pairs of a step and what the model then made of 64 fixed draws from the
-    prior, ``[64, channels, height, width]`` in [0, 1]. `provenance` tells device, precision,
-    threads, seed and versions, `interrupted` whether Ctrl-C ended the run.
+    prior, ``[64, channels, height, width]`` in [0, 1]; `posteriors`, taken at the same steps, are
+    triples of a step and q(z|x)'s means and standard deviations, ``[128, latent]``, for the first
+    128 validation images. `provenance` tells device, precision, threads, seed and versions,
+    `interrupted` whether Ctrl-C ended the run.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     snapshots: list[tuple[int, Tensor]] = field(default_factory=list)
+    posteriors: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
     interrupted: bool = False
 
@@ -85,7 +88,8 @@ def fit(
         `evaluate` after each epoch.
     epochs, batch_size, lr, objective
         Passes over the images, images per step, Adam's learning rate, and a function of a
-        model and a batch that returns `Terms`.
+        model and a batch that returns `Terms`. If it has a method ``at``, the training asks
+        this for the objective of each step, by the fraction of steps that are done.
     device, precision
         As for `pick_device`; ``"float32"``, ``"bfloat16"`` (in the networks, by autocast), or
         ``"auto"``: the second on processors with instructions for it, the first elsewhere.
@@ -94,7 +98,8 @@ def fit(
         CPU in one precision. The first weights are yours: `torch.manual_seed` before the model.
     progress, snapshots
         Whether to show a bar (on a terminal and in Jupyter) and a line per epoch; how many
-        times, evenly over the training, to decode 64 fixed draws from the prior.
+        times, evenly over the training, to decode 64 fixed draws from the prior and to encode
+        the first validation images.
     checkpoint, resume
         A file rewritten after each epoch; whether to go on from it as if without a break.
 
@@ -134,29 +139,32 @@ def fit(
     steps = len(batch_bounds(len(images), batch_size) if known else images)
     shots = {round(i * epochs * steps / max(snapshots - 1, 1)) for i in range(snapshots)}
     shots -= {step for step, _ in history.snapshots}  # a longer run resumes at its old end
+    watched = to_pixels(validation.pixels[:128], device) if isinstance(validation, Images) else None
+    objective_at = getattr(objective, "at", lambda done: objective)
     bar = Progress((epochs - done) * steps, enabled=progress)
     try:
         for epoch in range(done + 1, epochs + 1):
-            score = _Score(epoch, "train", objective)
+            score = _Score(epoch, "train")
             # A seed per epoch, not per run, so that a resumed run meets the same numbers.
             with _seeded(device, seed, epoch) as generator:
                 stream = minibatches(images, batch_size, device=device, generator=generator)
                 model.train()
                 for step, x in enumerate(stream, (epoch - 1) * steps):
                     if step in shots:
-                        history.snapshots.append((step, _decode_fixed_draws(model)))
+                        _snapshot(history, step, model, watched)
                     if len(x) == 1 and normalizes:
                         raise ValueError(
                             "images: expected batches of 2 or more, for batch norm to compare "
                             "images, got a batch of 1; a larger batch_size or drop_last helps"
                         )
+                    now = objective_at(step / (epochs * steps))
                     # Per step: autocast keeps its copies of the weights until it is left.
                     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                        terms = objective(model, x)
+                        terms = now(model, x)
                     optimizer.zero_grad()
                     terms.loss.mean().backward()
                     optimizer.step()
-                    score.add(terms)
+                    score.add(terms, now)
                     bar.step(score.note() if step % BATCHES_PER_NOTE == 0 else None)
             rows = [score.row()]
             if not math.isfinite(loss := rows[0]["loss"]):
@@ -166,7 +174,7 @@ def fit(
                 judged = evaluate(model, validation, objective=objective, seed=seed)
                 rows.append(judged | {"epoch": epoch, "split": "validation"})
             if epoch == epochs and epochs * steps in shots:
-                history.snapshots.append((epochs * steps, _decode_fixed_draws(model)))
+                _snapshot(history, epochs * steps, model, watched)
             history.rows += rows
             for row in rows:
                 bar.line(_line(row))
@@ -191,10 +199,10 @@ def evaluate(
     """
     check_positive(batch_size=batch_size)
     images = _prepare(images, "images", model, model.device)
-    score = _Score(0, "test", objective)
+    score = _Score(0, "test")
     with _seeded(model.device, seed, 0), eval_mode(model):
         for x in minibatches(images, batch_size, device=model.device):
-            score.add(objective(model, x))
+            score.add(objective(model, x), objective)
     return score.row()
 
 
@@ -232,13 +240,13 @@ def provenance(device: torch.device, dtype: torch.dtype, seed: int) -> dict[str,
 class _Score:
     """Sums of the terms, kept on their device so that no batch makes the CPU wait."""
 
-    def __init__(self, epoch: int, split: str, objective: Objective) -> None:
-        self.epoch, self.split = epoch, split
-        self.beta = getattr(objective, "beta", 1.0)
+    def __init__(self, epoch: int, split: str) -> None:
+        self.epoch, self.split, self.beta = epoch, split, 1.0
         self.sums: Any = 0
         self.images, self.started = 0, time.perf_counter()
 
-    def add(self, terms: Terms) -> None:
+    def add(self, terms: Terms, objective: Objective) -> None:
+        self.beta = getattr(objective, "beta", 1.0)
         # Summed in float64 (which MPS lacks): float32 loses digits over 60,000 images.
         sums = torch.stack([term.detach().sum() for term in terms])
         self.sums = self.sums + (sums if sums.device.type == "mps" else sums.double())
@@ -265,10 +273,14 @@ def _seeded(device: torch.device, seed: int, stream: int) -> Iterator[torch.Gene
 
 
 @torch.no_grad()
-def _decode_fixed_draws(model: VAE) -> Tensor:
+def _snapshot(history: History, step: int, model: VAE, watched: Tensor | None) -> None:
     z = torch.randn(64, model.latent_dim, generator=torch.Generator().manual_seed(0))
     with eval_mode(model):
-        return model.likelihood.mean(model.decode(z.to(model.device))).float().cpu()
+        pixels = model.likelihood.mean(model.decode(z.to(model.device)))
+        history.snapshots.append((step, pixels.float().cpu()))
+        if watched is not None:
+            mean, log_var = model.encode(watched)
+            history.posteriors.append((step, mean.cpu(), (0.5 * log_var).exp().cpu()))
 
 
 def _prepare(images: Any, name: str, model: VAE, device: torch.device) -> Any:
@@ -294,6 +306,7 @@ def _keep(path: str | Path, model: VAE, optimizer: Adam, history: History) -> No
     state = optimizer.state_dict()["state"]
     extra = {f"adam.{i}.{key}": value for i, slot in state.items() for key, value in slot.items()}
     extra |= {f"snapshot.{step}": picture for step, picture in history.snapshots}
+    extra |= {f"posterior.{step}": torch.stack(both) for step, *both in history.posteriors}
     write(path, model, extra, {"rows": history.rows})
 
 
@@ -311,6 +324,9 @@ def _restore(path: str | Path, model: VAE, optimizer: Adam, history: History) ->
             state.setdefault(int(rest[0]), {})[rest[1]] = value
         elif kind == "snapshot":
             history.snapshots.append((int(rest[0]), value))
+        elif kind == "posterior":
+            history.posteriors.append((int(rest[0]), *value))
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
-    history.snapshots.sort(key=lambda shot: shot[0])
+    for shots in (history.snapshots, history.posteriors):
+        shots.sort(key=lambda shot: shot[0])
     history.rows += header["rows"]
