@@ -15,6 +15,11 @@ MODULES = [
 ]
 
 
+def documented(member):
+    """Say whether a docstring is the member's own; a number has that of its type."""
+    return callable(member) or isinstance(member, property)
+
+
 def examples(module):
     """Find the examples of a module and of what is defined in it, under the tests' wrappers."""
     found = [(module.__name__, module)]
@@ -22,7 +27,8 @@ def examples(module):
         if getattr(thing, "__module__", None) == module.__name__:
             found.append((name, thing))
             if inspect.isclass(thing):
-                found += [(f"{name}.{key}", member) for key, member in vars(thing).items()]
+                members = [(key, value) for key, value in vars(thing).items() if documented(value)]
+                found += [(f"{name}.{key}", member) for key, member in members]
     parser = doctest.DocTestParser()
     for name, thing in found:
         docstring = getattr(thing, "__doc__", None) or ""
