@@ -147,6 +147,7 @@ def test_help_explains_every_option(command, capsys, monkeypatch):
     assert [name.rstrip(",") for name, _ in entries if name != "-h,"] == OPTIONS[command]
     for name, words in entries:
         assert len(words.split()) > 2, f"{name}: {words}"
+        assert "None" not in words
     summary = help_of([], capsys, monkeypatch)
     assert re.search(rf"^ +{command} +\w+ .*\w+", summary, re.MULTILINE)
 

@@ -291,3 +291,8 @@ def test_bands_hold_every_image_and_a_line_per_dimension():
             assert heights.max() == pytest.approx(values[:, :, i].max())
     with pytest.raises(ValueError, match=r"^posteriors: expected at least one, got none"):
         vb.plot.latent_bands([])
+
+
+def test_a_class_without_a_name_is_refused():
+    with pytest.raises(ValueError, match=r"^classes: expected a name for class 9, got 5"):
+        vb.plot.latent_scatter(POINTS, LABELS, HIRAGANA[:5])

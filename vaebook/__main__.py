@@ -2,7 +2,7 @@
 
 import json
 import sys
-from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
+from argparse import Action, ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -132,15 +132,17 @@ OPTIONS: list[tuple[str, str, dict[str, Any]]] = [
 ]
 
 
+class _Help(ArgumentDefaultsHelpFormatter):
+    def _get_help_string(self, action: Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
 def _parser() -> ArgumentParser:
     description = "Train a variational autoencoder and use it."
     parser = ArgumentParser("python -m vaebook", description=description, epilog=EXAMPLE)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, action in COMMANDS.items():
-        shared: Any = {
-            "description": action.__doc__,
-            "formatter_class": ArgumentDefaultsHelpFormatter,
-        }
+        shared: Any = {"description": action.__doc__, "formatter_class": _Help}
         command = commands.add_parser(name, help=action.__doc__, **shared)
         command.set_defaults(command=action)
         for users, option, settings in OPTIONS:

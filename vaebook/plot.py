@@ -200,6 +200,8 @@ def latent_scatter(
         check_count("labels", labels, len(z), "codes")
         shown["class"] = np.asarray(labels)
     present = sorted(shown["class"].unique())
+    if classes and not 0 <= present[-1] < len(classes):
+        raise ValueError(f"classes: expected a name for class {present[-1]}, got {len(classes)}")
     colours = {label: PALETTE[i % len(PALETTE)] for i, label in enumerate(present)}
     named = labels is not None and len(classes) > 0
     fig, ax = plt.subplots(1, 1, figsize=(6.2 + 0.8 * named, 6.2), layout="compressed")
