@@ -97,6 +97,8 @@ def test_codes_apart_tell_all_and_codes_alike_nothing():
     apart = diagnosed(100.0 * torch.arange(200.0)[:, None], torch.ones(200, 1))
     assert apart.mutual_information == pytest.approx(np.log(200))
     assert apart.active_units == 1
+    narrow = diagnosed(torch.randn(200, 2), torch.full((200, 2), 1e-8))
+    assert narrow.mutual_information == pytest.approx(np.log(200))
     collapsed = diagnosed(torch.zeros(200, 3), torch.ones(200, 3))
     assert collapsed.active_units == 0
     assert collapsed.mutual_information == pytest.approx(0, abs=1e-6)

@@ -35,10 +35,11 @@ class Diagnosis:
         return int((self.activity > ACTIVE).sum())
 
     def __repr__(self) -> str:
+        parts = (self.kl.sum(), self.mutual_information, self.marginal_kl)
+        total, told, apart = (f"{round(float(part), 2) + 0:.2f}" for part in parts)  # no -0.00
         return (
-            f"Diagnosis: {self.active_units} of {len(self.kl)} units active,"
-            f" KL {self.kl.sum():.2f} = mutual information {self.mutual_information:.2f}"
-            f" + marginal KL {self.marginal_kl:.2f} nats per image"
+            f"Diagnosis: {self.active_units} of {len(self.kl)} units active, KL {total} nats\n"
+            f"= mutual information {told} + marginal KL {apart}"
         )
 
 
@@ -73,12 +74,12 @@ def _log_mixture(
 ) -> Float[Tensor, " draws"]:
     """Return log q(z) of each draw under the even mixture of n diagonal Gaussians."""
     precision = (-log_var).exp()
-    # The squared distances, expanded into matrix products.
-    constant = (mean.square() * precision + log_var + math.log(2 * math.pi)).sum(1)
+    constant = (log_var + math.log(2 * math.pi)).sum(1)
     rows = []
-    for part in z.split(1000):
-        distances = part.square() @ precision.T - 2 * part @ (mean * precision).T + constant
-        rows.append((-0.5 * distances).logsumexp(1) - math.log(len(mean)))
+    # Not by matrix products, which lose all digits where posteriors are narrow.
+    for part in z.split(max(2**24 // mean.numel(), 1)):
+        distances = ((part[:, None] - mean).square() * precision).sum(2)
+        rows.append((-0.5 * (distances + constant)).logsumexp(1) - math.log(len(mean)))
     return torch.cat(rows)
 
 

@@ -153,7 +153,7 @@ def latent_bands(posteriors: Sequence[tuple[int, Any, Any]]) -> Figure:
     """Draw how far the means and standard deviations of q(z|x) range over training.
 
     `posteriors` are those of a `History`. Each latent dimension has a line, its mean over the
-    images, in a band from the lowest to the highest image.
+    images, in a band from the lowest to the highest image; more than eight share one band.
     """
     if not posteriors:
         wanted = "see fit(…, snapshots=16, validation=…)"
@@ -162,10 +162,14 @@ def latent_bands(posteriors: Sequence[tuple[int, Any, Any]]) -> Figure:
     fig, axes = plt.subplots(1, 2, figsize=(9, 3.2))
     for ax, moment, prior, name in zip(axes, moments, (0, 1), ("mean", "std"), strict=True):
         values = np.stack([np.asarray(value) for value in moment])  # [steps, images, latent]
-        for i in range(values.shape[2]):
+        few = values.shape[2] <= 8
+        if not few:
+            edges = values.min((1, 2)), values.max((1, 2))
+            ax.fill_between(steps, *edges, color="#cccccc", alpha=0.5, lw=0)
+        for i, band in enumerate(values.transpose(2, 0, 1)):
             colour = PALETTE[i % len(PALETTE)]
-            band = values[:, :, i]
-            ax.fill_between(steps, band.min(1), band.max(1), color=colour, alpha=0.12, lw=0)
+            if few:
+                ax.fill_between(steps, band.min(1), band.max(1), color=colour, alpha=0.15, lw=0)
             ax.plot(steps, band.mean(1), color=colour, lw=1)
         ax.axhline(prior, color="#666666", ls=":", lw=1)
         ax.set(title=f"{name} of q(z|x), all latent dimensions", xlabel="step", ylabel=name)
