@@ -11,7 +11,7 @@ import vaebook as vb
 
 BOOK = Path(__file__).parents[1] / "book"
 # A cell's options are a YAML block or lines that begin with a colon; its code follows.
-OPTIONS = r"(?:---\n.*?\n---\n|(?::.*\n)*)"
+OPTIONS = r"(?:---\n.*?\n---\n|(?::[^\n]*\n)*)"
 CELL = re.compile(rf"^```\{{code-cell\}} python\n{OPTIONS}(.*?)^```$", re.S | re.M)
 
 

@@ -1,0 +1,4 @@
+names(model$parameters)
+sum(sapply(model$parameters, function(p) p$numel()))
+model$mean$weight$size()
+model$parameters[["mean.bias"]]$requires_grad
