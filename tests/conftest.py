@@ -1,7 +1,10 @@
 """Set-up shared by all tests: shape checking, a quiet matplotlib, threads and data folders."""
 
+import ast
 import os
+import re
 import sys
+from pathlib import Path
 
 import hypothesis
 import jaxtyping
@@ -25,6 +28,28 @@ hypothesis.settings.load_profile("vaebook")
 
 # The models of the tests are small: a second thread would only make the first wait.
 torch.set_num_threads(1)
+
+
+BOOK = Path(__file__).parents[1] / "book"
+# A cell's options are a YAML block or lines that begin with a colon; its code follows.
+OPTIONS = r"(?:---\n.*?\n---\n|(?::[^\n]*\n)*)"
+CELL = re.compile(rf"^```\{{code-cell\}} python\n{OPTIONS}(.*?)^```$", re.S | re.M)
+
+
+@pytest.fixture(scope="session")
+def definitions():
+    """Return a function from a chapter's name to its imports, functions and classes by name."""
+
+    def read(name):
+        (path,) = BOOK.glob(f"[0-9]*-{name}.md")
+        tree = ast.parse("\n".join(CELL.findall(path.read_text("utf-8"))))
+        kept = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
+        tree.body = [node for node in tree.body if isinstance(node, kept)]
+        names = {}
+        exec(compile(tree, path.name, "exec"), names)
+        return names
+
+    return read
 
 
 @pytest.fixture

@@ -1,30 +1,15 @@
 """What a chapter writes out is what the package does."""
 
-import ast
-import re
-from pathlib import Path
-
 import pytest
 import torch
 
 import vaebook as vb
 
-BOOK = Path(__file__).parents[1] / "book"
-# A cell's options are a YAML block or lines that begin with a colon; its code follows.
-OPTIONS = r"(?:---\n.*?\n---\n|(?::[^\n]*\n)*)"
-CELL = re.compile(rf"^```\{{code-cell\}} python\n{OPTIONS}(.*?)^```$", re.S | re.M)
-
 
 @pytest.fixture(scope="module")
-def chapter():
-    """The imports, functions and classes of *A first VAE*, as its readers have them."""
-    source = "\n".join(CELL.findall((BOOK / "01-a-first-vae.md").read_text("utf-8")))
-    kept = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
-    tree = ast.parse(source)
-    tree.body = [node for node in tree.body if isinstance(node, kept)]
-    names = {}
-    exec(compile(tree, "01-a-first-vae.md", "exec"), names)
-    return names
+def chapter(definitions):
+    """What *A first VAE* defines, as its readers have it."""
+    return definitions("a-first-vae")
 
 
 @pytest.mark.parametrize("latent_dim", [2, 128])

@@ -1,10 +1,7 @@
 """The experiments behind the book's committed results."""
 
-import ast
 import csv
 import json
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,23 +11,11 @@ from scipy.optimize import minimize
 import vaebook as vb
 from experiments import collapse
 
-BOOK = Path(__file__).parents[1] / "book"
-# A cell's options are a YAML block or lines that begin with a colon; its code follows.
-OPTIONS = r"(?:---\n.*?\n---\n|(?::[^\n]*\n)*)"
-CELL = re.compile(rf"^```\{{code-cell\}} python\n{OPTIONS}(.*?)^```$", re.S | re.M)
-
 
 @pytest.fixture(scope="module")
-def chapter():
-    """The imports, functions and classes of *Posterior collapse*, as its readers have them."""
-    (path,) = BOOK.glob("[0-9]*-posterior-collapse.md")
-    source = "\n".join(CELL.findall(path.read_text("utf-8")))
-    kept = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
-    tree = ast.parse(source)
-    tree.body = [node for node in tree.body if isinstance(node, kept)]
-    names = {}
-    exec(compile(tree, path.name, "exec"), names)
-    return names
+def chapter(definitions):
+    """What *Posterior collapse* defines, as its readers have it."""
+    return definitions("posterior-collapse")
 
 
 @pytest.mark.parametrize("reach", [None, 0, 5])

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vaebook.data.images import as_images, minibatches
 from vaebook.objectives import kl_per_dimension
-from vaebook.vae import VAE, check_count, eval_mode
+from vaebook.sampling import posterior, sample_prior
+from vaebook.vae import VAE, check_count
 
 ACTIVE = 0.01  # the threshold of Burda et al. 2016
 
@@ -43,7 +43,6 @@ class Diagnosis:
         )
 
 
-@torch.no_grad()
 def diagnose(model: VAE, images: Any, *, seed: int = 0) -> Diagnosis:
     """Measure what a model's latent dimensions carry about images.
 
@@ -51,20 +50,13 @@ def diagnose(model: VAE, images: Any, *, seed: int = 0) -> Diagnosis:
     square of their number. One code is drawn for each from `seed`; q(z) is the even mixture of
     their posteriors, so that the mutual information cannot exceed the logarithm of their number.
     """
-    with eval_mode(model):
-        batches = minibatches(as_images(images), 500, device=model.device)
-        parts = [model.encode(x) for x in batches]
-    mean, log_var = (torch.cat(part).double().cpu() for part in zip(*parts, strict=True))
-    kl = kl_per_dimension(mean, log_var)
-    noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed)).double()
-    z = mean + (0.5 * log_var).exp() * noise
-    log_mixture = _log_mixture(z, mean, log_var)
+    mean, std = (moment.double() for moment in posterior(model, images))
+    log_var, noise = 2 * std.log(), sample_prior(model, len(mean), seed).double()
+    kl = kl_per_dimension(mean, log_var).mean(0)
     log_own = -0.5 * (noise.square() + log_var + math.log(2 * math.pi)).sum(1)
-    information = (log_own - log_mixture).mean().item()
+    information = (log_own - _log_mixture(mean + std * noise, mean, log_var)).mean().item()
     activity = mean.var(0, unbiased=False)
-    return Diagnosis(
-        kl.mean(0).numpy(), activity.numpy(), information, kl.sum(1).mean().item() - information
-    )
+    return Diagnosis(kl.numpy(), activity.numpy(), information, kl.sum().item() - information)
 
 
 def _log_mixture(

@@ -102,7 +102,7 @@ class Gaussian(nn.Module):
     @property
     def sigma(self) -> Tensor:
         """The standard deviation; where it is optimal, that of the last batch trained on."""
-        return self.log_sigma.exp()
+        return self.log_sigma.exp().clamp(min=self.SMALLEST)
 
     def log_prob(self, params: ImageBatch, x: ImageBatch) -> PerImage:
         """Return log p(x|z) in nats per image, a density that may be above 0."""
@@ -129,7 +129,7 @@ def as_likelihood(likelihood: Any) -> Any:
     if isinstance(likelihood, nn.Module) and hasattr(likelihood, "log_prob"):
         return likelihood
     name, arguments = likelihood if isinstance(likelihood, list | tuple) else (likelihood, {})
-    if name not in LIKELIHOODS:
+    if not isinstance(name, str) or name not in LIKELIHOODS:
         names = ", ".join(LIKELIHOODS)
         raise ValueError(f"likelihood: expected one of {names}, got {likelihood!r}")
     return LIKELIHOODS[name](**arguments)

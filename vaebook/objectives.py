@@ -5,9 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from jaxtyping import Float
-from torch import Tensor
-
 from vaebook.likelihoods import ImageBatch, PerImage
 from vaebook.networks import Codes
 from vaebook.vae import VAE, check_positive
@@ -26,7 +23,7 @@ def kl_per_dimension(mean: Codes, log_var: Codes) -> Codes:
     return 0.5 * (mean.square() + log_var.exp() - 1 - log_var)
 
 
-def kl_to_prior(mean: Codes, log_var: Codes) -> Float[Tensor, " batch"]:
+def kl_to_prior(mean: Codes, log_var: Codes) -> PerImage:
     """Return KL(N(mean, exp(log_var)) ‖ N(0, I)) in nats (Kingma & Welling 2013, appendix B)."""
     return kl_per_dimension(mean, log_var).sum(1)
 

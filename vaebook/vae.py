@@ -138,10 +138,9 @@ def conv_vae(
     check_positive(latent_dim=latent_dim, width=width)
     likelihood = as_likelihood(likelihood)
     shared: Any = dict(image_shape=image_shape, latent_dim=latent_dim)
-    described = shared | dict(likelihood=likelihood.spec)
     encoder = networks.conv_encoder(image_shape, latent_dim, width)
     decoder = networks.conv_decoder(image_shape, latent_dim, width)
-    config = dict(builder="conv_vae", width=width, **described)
+    config = dict(builder="conv_vae", width=width, likelihood=likelihood.spec, **shared)
     return VAE(encoder, decoder, **shared, likelihood=likelihood, config=config)
 
 
@@ -174,8 +173,8 @@ def dense_vae(
     choose("activation", activation, networks.ACTIVATIONS)
     likelihood = as_likelihood(likelihood)
     shared: Any = dict(image_shape=image_shape, latent_dim=latent_dim)
-    described = shared | dict(likelihood=likelihood.spec)
-    config = dict(builder="dense_vae", hidden=tuple(hidden), activation=activation, **described)
+    config = dict(builder="dense_vae", hidden=tuple(hidden), activation=activation)
+    config |= dict(likelihood=likelihood.spec, **shared)
     encoder = networks.dense_encoder(image_shape, latent_dim, hidden, activation)
     decoder = networks.dense_decoder(image_shape, latent_dim, hidden[::-1], activation)
     return VAE(encoder, decoder, **shared, likelihood=likelihood, config=config)
