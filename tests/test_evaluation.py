@@ -1,13 +1,18 @@
+import os
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import entr
 from sklearn.model_selection import StratifiedKFold
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 import vaebook as vb
+
+REAL = os.environ.get("VAEBOOK_DATA", "nowhere")  # what the tests were started with
 
 
 def blobs(spread, seed=0, classes=4, each=25, latent_dim=2):
@@ -114,3 +119,37 @@ def test_the_aggregate_posterior_can_be_the_prior_although_no_posterior_is():
     diagnosis = diagnosed(mean, torch.full((256, 1), 0.2))
     assert diagnosis.marginal_kl == pytest.approx(0, abs=0.1)
     assert diagnosis.mutual_information == pytest.approx(np.log(1 / 0.2), abs=0.1)
+
+
+@given(st.integers(1, 5), st.integers(0, 2**32), st.booleans())
+def test_the_floor_is_the_entropy_of_the_pixels(count, seed, eight_bits):
+    pixels = torch.rand(count, 1, 3, 4, generator=torch.Generator().manual_seed(seed))
+    pixels = (255 * pixels).to(torch.uint8) if eight_bits else pixels
+    x = pixels.double().numpy() / (255 if eight_bits else 1)
+    expected = (entr(x) + entr(1 - x)).sum() / count
+    assert vb.bernoulli_floor(pixels) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "published"), [("mnist", 45.8), ("kmnist", 82.4), ("cifar10", 1676.1)]
+)
+def test_the_floors_of_the_data_sets(name, published):
+    try:
+        data = vb.load(name, root=REAL, download=False)
+    except (FileNotFoundError, ValueError):
+        pytest.skip(f"{name} is not in the data folder")
+    assert vb.bernoulli_floor(data.train[:5000]) == pytest.approx(published, rel=0.01)
+
+
+def test_binary_pixels_have_no_floor():
+    assert vb.bernoulli_floor(torch.zeros(2, 1, 3, 3)) == 0
+    assert vb.bernoulli_floor(torch.ones(2, 1, 3, 3)) == 0
+
+
+@given(st.integers(1, 4), st.integers(1, 9), st.floats(0, 20))
+def test_bits_per_dimension(channels, side, bits):
+    nats = bits * np.log(2) * channels * side * side
+    shape = (channels, side, side)
+    assert vb.bits_per_dimension(nats, shape) == pytest.approx(bits)
+    # A density of 1 over [0, 1] is a probability of 1/256 for each level: 8 bits.
+    assert vb.bits_per_dimension(0.0, shape, density=True) == 8

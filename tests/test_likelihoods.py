@@ -1,3 +1,4 @@
+import copy
 import math
 
 import numpy as np
@@ -7,13 +8,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.special import expit, xlogy
+from scipy.stats import logistic
 from torch import distributions, nn
 from torch.distributions import Bernoulli as TorchBernoulli
 
 import vaebook as vb
-from vaebook.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian, as_likelihood
+from vaebook.likelihoods import (
+    Bernoulli,
+    ContinuousBernoulli,
+    DiscretizedLogistic,
+    Gaussian,
+    as_likelihood,
+)
 
 bernoulli, continuous = Bernoulli(), ContinuousBernoulli()
+LIKELIHOODS = [
+    bernoulli, continuous, Gaussian(0.3), Gaussian("learned"), DiscretizedLogistic(0.2),
+    DiscretizedLogistic("learned", levels=8),
+]  # fmt: skip
 shapes = st.tuples(*(st.integers(1, most) for most in (4, 4, 9, 9)))
 seeds = st.integers(0, 2**32)
 
@@ -98,11 +110,65 @@ def test_the_gaussian_integrates_to_one():
     assert quad(density, -1, 2, points=[0.2, 0.3, 0.4])[0] == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("likelihood", [bernoulli, continuous, Gaussian(0.3), Gaussian("learned")])
+@given(st.integers(2, 300), st.floats(-1, 2), st.floats(0.01, 3))
+def test_the_probabilities_of_all_levels_sum_to_one_and_are_differences_of_cdfs(levels, loc, scale):
+    x = torch.linspace(0, 1, levels, dtype=torch.float64)[:, None, None, None]
+    log_mass = DiscretizedLogistic(scale, levels).double().log_prob(torch.full_like(x, loc), x)
+    mass = log_mass.exp().numpy()
+    assert mass.sum() == pytest.approx(1, abs=1e-9)
+    edges = (np.arange(1, levels) - 0.5) / (levels - 1)
+    cdf = np.concatenate([[0], logistic(loc, scale).cdf(edges), [1]])
+    np.testing.assert_allclose(mass, np.diff(cdf), rtol=1e-6, atol=1e-12)
+
+
+def test_a_level_far_out_in_the_tail_keeps_its_digits():
+    x, params = torch.full((1, 1, 1, 1), 128 / 255), torch.full((1, 1, 1, 1), -9.0)
+    got = DiscretizedLogistic(0.05).log_prob(params, x).item()
+    # Far out the logistic density is exp(-distance / scale) / scale.
+    width, distance = 1 / 255, 128 / 255 + 9
+    expected = -distance / 0.05 + math.log(2 * math.sinh(width / 2 / 0.05))
+    assert got == pytest.approx(expected, rel=1e-5)
+
+
+@given(st.integers(0, 254), st.floats(-0.49, 0.49), seeds)
+def test_a_pixel_between_two_levels_counts_as_the_nearer_one(level, off, seed):
+    params = draw((1, 1, 1, 1), seed)[0]
+    kind = DiscretizedLogistic(0.1)
+    near, exact = (kind.log_prob(params, (params * 0 + n) / 255) for n in (level + off, level))
+    assert near == exact
+    on_the_edge = kind.log_prob(params, (params * 0 + level + 0.5) / 255)
+    assert on_the_edge in (exact, kind.log_prob(params, (params * 0 + level + 1) / 255))
+
+
+def test_a_learned_scale_does_not_collapse():
+    kind, x = DiscretizedLogistic(), torch.rand(3, 1, 2, 2)
+    kind.log_scale.data.fill_(-1000.0)
+    log_prob = kind.log_prob((x * 255).round() / 255 + 0.1, x)
+    assert log_prob.isfinite().all()
+    assert kind.scale.item() == pytest.approx(1e-3)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("scale", [0, -1, float("nan"), float("inf"), "optimal", None])
+def test_a_scale_that_is_none_is_refused(scale):
+    with pytest.raises(ValueError, match=r"^scale: expected a number above 0 or 'learned', got "):
+        DiscretizedLogistic(scale)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("levels", [1, 0, 2.5, "256"])
+def test_levels_that_are_none_are_refused(levels):
+    with pytest.raises(ValueError, match=r"^levels: expected a whole number above 1, got "):
+        DiscretizedLogistic(levels=levels)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_gradients_of_likelihoods(likelihood):
     logits, x = draw((2, 1, 3, 3), seed=0)
     logits = logits.double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda p: likelihood.log_prob(p, x.double()), logits)
+    likelihood = copy.deepcopy(likelihood).double()
+    inputs = (logits, *likelihood.parameters())  # gradcheck changes the latter in place
+    assert torch.autograd.gradcheck(lambda p, *_: likelihood.log_prob(p, x.double()), inputs)
 
 
 def test_extreme_logits_leave_gradients_finite():
@@ -161,7 +227,10 @@ def test_a_sigma_that_is_none_is_refused(sigma):
         Gaussian(sigma)
 
 
-@pytest.mark.parametrize("likelihood", [bernoulli, continuous, Gaussian(0.2), Gaussian("optimal")])
+@pytest.mark.parametrize(
+    "likelihood",
+    [bernoulli, continuous, Gaussian(0.2), Gaussian("optimal"), DiscretizedLogistic(levels=16)],
+)
 def test_a_likelihood_comes_back_from_its_spec_and_from_a_file(likelihood, tmp_path):
     again = as_likelihood(likelihood.spec)
     assert type(again) is type(likelihood)

@@ -1,5 +1,8 @@
 """The layers of the R original, counted and computed by hand."""
 
+import json
+import re
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +15,15 @@ from scipy.special import expit
 from torch import nn
 
 import vaebook as vb
-from vaebook.networks import Conv2dBeforeNorm, FewTranspose2d, PointTranspose2d, upsampling_sizes
+from vaebook.networks import (
+    Conv2dBeforeNorm,
+    FewTranspose2d,
+    PointTranspose2d,
+    conv_layers,
+    dense_layers,
+    stack,
+    upsampling_sizes,
+)
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
@@ -262,3 +273,94 @@ def test_the_dense_vae_of_the_literature_has_its_parameters():
     model = vb.dense_vae((1, 28, 28), latent_dim=20)
     assert sum(parameter.numel() for parameter in model.parameters()) == count
     assert len(layers(model, nn.Softplus)) == 4
+
+
+# --- lists of layers --------------------------------------------------------------------------
+
+CONV = st.fixed_dictionaries(
+    {"kind": st.just("conv"), "channels": st.integers(1, 5), "kernel": st.integers(1, 4)},
+    optional={
+        "stride": st.integers(1, 3), "padding": st.integers(0, 3), "norm": st.booleans(),
+        "bias": st.booleans(), "activation": st.sampled_from(["relu", "softplus", None]),
+    },
+)  # fmt: skip
+TRANSPOSED = CONV.map(lambda layer: layer | {"kind": "transposed_conv"})
+POOL = st.builds(dict, kind=st.just("pool"), size=st.integers(1, 3))
+DENSE = st.builds(dict, kind=st.just("dense"), size=st.integers(1, 9))
+LAYERS = st.lists(CONV | TRANSPOSED | POOL, max_size=4)
+
+
+@given(LAYERS, st.lists(DENSE, max_size=2), *(st.integers(1, most) for most in (3, 12, 12)))
+def test_the_planned_shape_is_the_one_that_leaves(maps, dense, channels, height, width):
+    shape = (channels, height, width)
+    try:
+        modules, planned = stack("encoder", [*maps, *dense], shape)
+    except ValueError as error:
+        assert "expected maps large enough" in str(error)  # noqa: PT017
+        return
+    assert nn.Sequential(*modules)(torch.rand(2, *shape)).shape == (2, *planned)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 17, 22)])
+def test_a_built_in_model_is_its_list_of_layers_also_from_json(shape, tmp_path):
+    for built_in, lists in [
+        (partial(vb.conv_vae, width=4), conv_layers(shape, 4)),
+        (partial(vb.dense_vae, hidden=(7, 5)), dense_layers(shape, (7, 5), "softplus")),
+    ]:
+        torch.manual_seed(0)
+        expected = built_in(shape, 3)
+        torch.manual_seed(0)
+        down, up = json.loads(json.dumps(lists))
+        model = vb.layered_vae(shape, 3, encoder=down, decoder=up)
+        vb.save(model, tmp_path / "model")
+        loaded = vb.load_model(tmp_path / "model")
+        assert (loaded.config["encoder"], loaded.config["decoder"]) == (down, up)
+        for other in (model, loaded):
+            assert repr(other.train()) == repr(expected)
+            torch.testing.assert_close(other.state_dict(), expected.state_dict())
+
+
+SMALL = [dict(kind="dense", size=784), dict(kind="reshape", shape=[1, 28, 28])]
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("place", "layers", "wanted", "given"),
+    [
+        ("encoder[0]", [{"kind": "cnv"}], "a dict whose kind is one of dense, conv", "cnv"),
+        ("encoder[0]", [{}], "a dict whose kind", "{}"),
+        ("encoder[1]", [SMALL[0], "conv"], "a dict whose kind", "'conv'"),
+        ("encoder[0]", [{"kind": ["conv"]}], "a dict whose kind", "['conv']"),
+        ("encoder[0]", [dict(kind="conv")], "a conv layer by channels, kernel, stride", "conv"),
+        ("encoder[0]", [dict(kind="dense", sizes=3)], "a dense layer by size, bias", "sizes"),
+        ("encoder[0]", [dict(kind="dense", size=3, shape=[1, 1, 3])], "a dense layer", "shape"),
+        ("encoder[0]", [dict(kind="pool", activation="rlu")], "one of relu, leaky_relu", "rlu"),
+        ("encoder[0]", [dict(kind="dense", size=0)], "a positive whole number as its size", "0"),
+        ("encoder[0]", [dict(kind="dense", size=2.0)], "a positive whole number", "2.0"),
+        ("encoder[0]", [dict(kind="conv", channels=2, norm=1)], "true or false as its norm", "1"),
+        ("encoder[0]", [dict(kind="conv", channels=2, padding=-1)], "a whole number, or", "-1"),
+        ("encoder[0]", [dict(kind="conv", channels=2, padding=[1])], "a whole number", "[1]"),
+        ("encoder[0]", [dict(kind="reshape", shape=[784])], "[channels, height, width]", "[784]"),
+        ("encoder[0]", [dict(kind="reshape", shape=[1, 28, 28])], "784 features", "1×28×28"),
+        ("encoder[1]", [SMALL[0], dict(kind="pool")], "channels × height × width", "784 features"),
+        ("encoder[0]", [dict(kind="conv", channels=2, kernel=29)], "maps large", "1×28×28"),
+        (
+            "encoder[0]",
+            [dict(kind="transposed_conv", channels=2, output_padding=1)],
+            "an output_padding below its stride of 1",
+            "1×28×28",
+        ),
+        ("decoder[0]", [SMALL[1]], "784 features to make 1×28×28 of", "2 features"),
+        ("decoder", SMALL[:1], "to end in 1×28×28", "784 features"),
+        ("decoder", [], "to end in 1×28×28", "2 features"),
+    ],
+)
+def test_a_layer_that_does_not_fit_is_named(place, layers, wanted, given):
+    part = place[:7]
+    lists = {"encoder": SMALL[:1], "decoder": SMALL} | {part: layers}
+    with pytest.raises(ValueError, match=f"^{re.escape(place)}: expected ") as error:
+        vb.layered_vae((1, 28, 28), 2, **lists)
+    expected, _, got = str(error.value).partition(", got ")
+    assert wanted in expected
+    assert given in got
+    assert "\n" not in str(error.value)

@@ -47,6 +47,8 @@ FIGURES = {
     "traversal, colour": lambda: vb.plot.traversal(
         vb.traversal(COLOUR_MODEL, steps=3, spacing="equal")
     ),
+    "architecture": lambda: vb.plot.architecture(MODEL),
+    "architecture, dense": lambda: vb.plot.architecture(vb.dense_vae((3, 8, 8), latent_dim=2)),
     "interpolation": lambda: vb.plot.interpolation(vb.interpolate(MODEL, GREY[0], GREY[1])),
 }
 
@@ -296,3 +298,23 @@ def test_bands_hold_every_image_and_a_line_per_dimension():
 def test_a_class_without_a_name_is_refused():
     with pytest.raises(ValueError, match=r"^classes: expected a name for class 9, got 5"):
         vb.plot.latent_scatter(POINTS, LABELS, HIRAGANA[:5])
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 20)])
+def test_the_picture_of_a_model_names_each_layer_with_its_shape_and_parameters(shape):
+    model = vb.conv_vae(shape, latent_dim=5, width=4)
+    fig = vb.plot.architecture(model)
+    texts = [text.get_text() for ax in fig.axes for text in ax.texts]
+    drawn = [layer for layer in vb.summary(model).layers if "Norm" not in layer.kind]
+    drawn = [layer for layer in drawn if layer.kind not in ("LeakyReLU", "Flatten")]
+    assert len(texts) == 2 * (len(drawn) + 2)  # the image and the code stand before them
+    below = [text.split("\n") for text in texts[1::2]]
+    assert ["×".join(map(str, shape)), ""] in below
+    assert ["5", ""] in below
+    for layer in drawn:
+        shown = "×".join(map(str, layer.output))
+        assert [shown, f"{layer.parameters:,}" if layer.parameters else ""] in below
+    for ax in fig.axes:  # nothing is cut off
+        for patch in ax.patches:
+            assert ax.viewLim.x0 < patch.get_x()
+            assert patch.get_x() + patch.get_width() < ax.viewLim.x1

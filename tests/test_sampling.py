@@ -3,9 +3,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial import geometric_slerp
 from scipy.stats import norm
 
 import vaebook as vb
+from vaebook.sampling import spherical
 
 torch.manual_seed(0)
 MODEL = vb.conv_vae((1, 16, 16), latent_dim=4, width=2)
@@ -90,7 +92,40 @@ def test_interpolation_starts_and_ends_at_the_reconstructions():
     assert len(vb.interpolate(MODEL, start, end)) == 11
 
 
+@given(st.integers(2, 6), st.integers(2, 9), st.integers(0, 2**32))
+def test_a_spherical_path_is_that_of_scipy_with_the_length_growing_evenly(dim, steps, seed):
+    rng = np.random.default_rng(seed)
+    first, last = rng.normal(size=(2, dim))
+    lengths = np.linalg.norm(first), np.linalg.norm(last)
+    share = np.linspace(0, 1, steps)
+    arc = geometric_slerp(first / lengths[0], last / lengths[1], share)
+    expected = arc * np.linspace(*lengths, steps)[:, None]
+    both = (torch.tensor(end)[None] for end in (first, last))
+    got = spherical(*both, torch.tensor(share)[:, None])
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [2.0, 0.0, -1.0])
+def test_between_codes_of_one_line_the_spherical_path_is_straight(factor):
+    first = torch.tensor([[3.0, 4.0]])
+    got = spherical(first, factor * first, torch.tensor([[0.0], [0.25], [1.0]]))
+    shares = 1 + (factor - 1) * torch.tensor([[0.0], [0.25], [1.0]])
+    torch.testing.assert_close(got, shares * first)
+
+
+def test_both_paths_have_the_same_ends():
+    start, end = DATA.test[0], DATA.test[1]
+    straight, arc = (
+        vb.interpolate(MODEL, start, end, path=path) for path in ("straight", "spherical")
+    )
+    torch.testing.assert_close(straight[[0, -1]], arc[[0, -1]])
+    assert (straight[5] - arc[5]).abs().max() > 1e-4
+
+
+@pytest.mark.usefixtures("unchecked")
 def test_interpolate_refuses():
+    with pytest.raises(ValueError, match=r"^path: expected 'straight' or 'spherical', got 'round'"):
+        vb.interpolate(MODEL, DATA.test[0], DATA.test[1], path="round")
     with pytest.raises(ValueError, match=r"^start, end: expected one image each, got 2 and 1"):
         vb.interpolate(MODEL, DATA.test[:2], DATA.test[0])
     with pytest.raises(ValueError, match=r"^steps: "):

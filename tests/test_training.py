@@ -105,6 +105,35 @@ def test_one_epoch_is_that_of_a_loop_written_out():
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
+def test_a_rate_may_fall_with_the_steps_that_are_done():
+    model, by_hand = new_model(), new_model()
+    fit(model, TRAIN, epochs=2, seed=4, lr=lambda done: 2e-3 * (1 - done), precision="float32")
+    optimizer = torch.optim.Adam(by_hand.parameters(), lr=2e-3)
+    falling = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / 8)
+    by_hand.train()
+    for epoch in (1, 2):
+        torch.manual_seed(4 * 1_000_003 + epoch)
+        for rows in torch.randperm(200).split(50):
+            loss = vb.NegativeELBO()(by_hand, pixels(TRAIN)[rows]).loss.mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            falling.step()
+    for ours, theirs in zip(model.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_a_falling_rate_goes_on_where_a_run_resumes(tmp_path):
+    rate = {"lr": lambda done: 2e-3 * (1 - done) ** 2, "precision": "float32"}
+    whole, halves = new_model(), new_model()
+    fit(whole, TRAIN, epochs=2, **rate)
+    stop = {"objective": Stopping(vb.NegativeELBO(), 5)}
+    fit(halves, TRAIN, epochs=2, checkpoint=tmp_path / "c", **rate, **stop)
+    again = new_model()
+    fit(again, TRAIN, epochs=2, checkpoint=tmp_path / "c", resume=True, **rate)
+    assert_same_weights(whole, again)
+
+
 def test_the_same_seed_repeats_a_run_bit_for_bit():
     models = [new_model(), new_model(), new_model()]
     runs = [fit(m, TRAIN, validation=TEST, seed=s) for m, s in zip(models, [7, 7, 8], strict=True)]
@@ -311,6 +340,7 @@ def test_images_that_do_not_fit_are_refused(kind):
         ("lr", 0.0),
         ("lr", -1e-3),
         ("lr", float("nan")),
+        ("lr", lambda done: done),
         ("precision", "float16"),
         ("precision", "double"),
         ("device", "nowhere"),

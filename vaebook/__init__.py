@@ -12,7 +12,14 @@ from typing import Any
 from vaebook import likelihoods
 from vaebook.checkpoints import load_model, save
 from vaebook.data import Dataset, Images, as_images, load
-from vaebook.evaluation import Diagnosis, diagnose, neighbour_accuracy
+from vaebook.evaluation import (
+    Diagnosis,
+    bernoulli_floor,
+    bits_per_dimension,
+    diagnose,
+    neighbour_accuracy,
+)
+from vaebook.layers import summary
 from vaebook.objectives import Cyclical, NegativeELBO, Terms, Warmup, kl_per_dimension, kl_to_prior
 from vaebook.sampling import (
     decode,
@@ -25,14 +32,15 @@ from vaebook.sampling import (
     traversal,
 )
 from vaebook.training import History, evaluate, fit, pick_device
-from vaebook.vae import VAE, conv_vae, dense_vae
+from vaebook.vae import VAE, conv_vae, dense_vae, layered_vae
 
 __all__ = [
     "VAE", "Cyclical", "Dataset", "Diagnosis", "History", "Images", "NegativeELBO", "Terms",
-    "Warmup", "as_images", "conv_vae", "decode", "dense_vae", "diagnose", "embed", "evaluate",
-    "fit", "interpolate", "kl_per_dimension", "kl_to_prior", "likelihoods", "load", "load_model",
-    "neighbour_accuracy", "pick_device", "plot", "posterior", "reconstruct", "sample_posterior",
-    "sample_prior", "save", "traversal",
+    "Warmup", "as_images", "bernoulli_floor", "bits_per_dimension", "conv_vae", "decode",
+    "dense_vae", "diagnose", "embed", "evaluate", "fit", "interpolate", "kl_per_dimension",
+    "kl_to_prior", "layered_vae", "likelihoods", "load", "load_model", "neighbour_accuracy",
+    "pick_device", "plot", "posterior", "reconstruct", "sample_posterior", "sample_prior", "save",
+    "summary", "traversal",
 ]  # fmt: skip
 __version__ = version("vaebook")
 

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vaebook.data.images import as_images, minibatches
+from vaebook.networks import ImageShape
 from vaebook.objectives import kl_per_dimension
 from vaebook.sampling import posterior, sample_prior
 from vaebook.vae import VAE, check_count
@@ -91,3 +93,32 @@ def neighbour_accuracy(
     split = StratifiedKFold(folds, shuffle=True, random_state=0)
     scores = cross_val_score(KNeighborsClassifier(neighbours), z, np.asarray(labels), cv=split)
     return float(scores.mean())
+
+
+def bernoulli_floor(images: Any) -> float:
+    """Return the least that the Bernoulli cost of images can be, in nats per image.
+
+    A grey pixel x costs at least its own entropy, -x log x - (1 - x) log(1 - x), whatever the
+    model: only what a loss has above this floor says anything about one. On binary pixels it is 0.
+
+    >>> bernoulli_floor(np.full((3, 1, 2, 2), 0.5, dtype=np.float32)) / math.log(2)
+    4.0
+    """
+    images = as_images(images)
+    batches = (x.double() for x in minibatches(images, 500, device="cpu"))
+    total = sum((torch.special.entr(x) + torch.special.entr(1 - x)).sum().item() for x in batches)
+    return total / len(images)
+
+
+def bits_per_dimension(nats: float, image_shape: ImageShape, *, density: bool = False) -> float:
+    """Return nats per image as bits per pixel and channel, the unit of natural images.
+
+    `nats` is -log p of images of 256 levels, or a bound on it. If it came from a `density` over
+    pixels in [0, 1], each dimension gets the 8 bits by which 256 levels are finer; that is a
+    bound on a probability where noise as wide as a level was added to the pixels (Theis et al.
+    2016). A Bernoulli cost of grey pixels is neither and has no such unit.
+
+    >>> bits_per_dimension(8 * 784 * math.log(2), (1, 28, 28))
+    8.0
+    """
+    return nats / (math.prod(image_shape) * math.log(2)) + (8 if density else 0)

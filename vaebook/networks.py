@@ -4,9 +4,10 @@ An encoder maps images to the mean and the log-variance of q(z|x); a decoder map
 parameters of p(x|z). Neither knows of the loss.
 """
 
+import inspect
 import math
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,14 +19,30 @@ from torch.nn.grad import conv2d_weight
 from vaebook.likelihoods import ImageBatch
 
 ImageShape = tuple[int, int, int]
+Shape = tuple[int, ...]  # of one image or feature vector, without the batch
 Pair = tuple[int, int]
+Sides = int | Sequence[int]  # one number for height and width, or one for each
+Layers = Sequence[Mapping[str, Any]]
+Built = tuple[list[nn.Module], Shape]
+Rule = tuple[Callable[[Any], bool], str]
 Codes = Float[Tensor, "batch latent"]
 Maps = Float[Tensor, "_ _ _ _"]  # batch × channels × height × width, before or after a layer
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
+ACTIVATIONS: dict[str, Any] = {
     "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "softplus": nn.Softplus, "tanh": nn.Tanh,
     "gelu": nn.GELU,
 }  # fmt: skip
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Run a block with batch norm on its running statistics, then restore the mode."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 class Encoder(nn.Module):
@@ -94,46 +111,168 @@ class _ProductAndSum(torch.autograd.Function):
         return to_x, to_weight, None, None, None
 
 
-def conv_encoder(image_shape: ImageShape, latent_dim: int, width: int = 28) -> Encoder:
-    """Stack four 3×3 convolutions of stride 2, each with batch norm and leaky ReLU.
+def _dense(into: Shape, /, *, size: int, bias: bool = True) -> Built:
+    flatten: list[nn.Module] = [nn.Flatten()] if len(into) > 1 else []
+    return [*flatten, nn.Linear(math.prod(into), size, bias)], (size,)
 
-    The channels double from layer to layer, the sides halve and are rounded up: for
-    1×28×28 and width 28, [28, 14, 14] → [56, 7, 7] → [112, 4, 4] → [224, 2, 2] → 896 features.
+
+def _reshape(into: Shape, /, *, shape: Sequence[int]) -> Built:
+    if len(into) > 1 or math.prod(shape) != into[0]:
+        raise ValueError(f"expected {math.prod(shape)} features to make {_times(shape)} of")
+    return [nn.Unflatten(1, tuple(shape))], tuple(shape)
+
+
+def _pool(into: Shape, /, *, size: int = 2) -> Built:
+    channels, *sides = _maps(into)
+    return [nn.MaxPool2d(size)], (channels, *(side // size for side in sides))
+
+
+def _conv(
+    into: Shape, /, *, channels: int, kernel: int = 3, stride: int = 1, padding: Sides = 0,
+    bias: bool = True, norm: bool = False,
+) -> Built:  # fmt: skip
+    before, *sides = _maps(into)
+    padding = _pair(padding)
+    out = ((n + 2 * p - kernel) // stride + 1 for n, p in zip(sides, padding, strict=True))
+    kind = Conv2dBeforeNorm if norm else nn.Conv2d
+    modules: list[nn.Module] = [kind(before, channels, kernel, stride, padding, bias=bias)]
+    return modules + [nn.BatchNorm2d(channels)] * norm, (channels, *out)
+
+
+def _transposed_conv(
+    into: Shape, /, *, channels: int, kernel: int = 4, stride: int = 1, padding: Sides = 0,
+    output_padding: Sides = 0, bias: bool = True, norm: bool = False,
+) -> Built:  # fmt: skip
+    before, *sides = _maps(into)
+    padding, extra = _pair(padding), _pair(output_padding)
+    if max(extra) >= stride and any(extra):
+        raise ValueError(f"expected an output_padding below its stride of {stride}")
+    plan = zip(sides, padding, extra, strict=True)
+    out = ((n - 1) * stride - 2 * p + kernel + e for n, p, e in plan)
+    kind = nn.ConvTranspose2d
+    if sides == [1, 1] and padding == extra == (0, 0) and not bias:
+        kind = PointTranspose2d
+    elif channels <= 4 and not bias:
+        kind = FewTranspose2d
+    modules: list[nn.Module] = [kind(before, channels, kernel, stride, padding, extra, bias=bias)]
+    return modules + [nn.BatchNorm2d(channels)] * norm, (channels, *out)
+
+
+KINDS: dict[str, Callable[..., Built]] = {
+    "dense": _dense, "conv": _conv, "transposed_conv": _transposed_conv, "pool": _pool,
+    "reshape": _reshape,
+}  # fmt: skip
+
+
+def _whole(values: Any, count: int, least: int) -> bool:
+    """Tell whether something is a list of so many whole numbers, none below `least`."""
+    counted = isinstance(values, list | tuple) and len(values) == count
+    return counted and all(isinstance(n, int) and n >= least for n in values)
+
+
+# What a layer's keys may be: a test, and words for it.
+POSITIVE: Rule = (lambda value: _whole([value], 1, 1), "a positive whole number")
+FLAG: Rule = (lambda value: isinstance(value, bool), "true or false")
+SIDES: Rule = (
+    lambda value: _whole([value], 1, 0) or _whole(value, 2, 0),
+    "a whole number, or one for height and one for width",
+)
+RULES: dict[str, Rule] = {
+    "bias": FLAG, "norm": FLAG, "padding": SIDES, "output_padding": SIDES,
+    "shape": (lambda value: _whole(value, 3, 1), "[channels, height, width]"),
+    "activation": (lambda value: value in [None, *ACTIVATIONS], f"one of {', '.join(ACTIVATIONS)}"),
+}  # fmt: skip
+
+
+def stack(name: str, layers: Layers, shape: Shape) -> Built:
+    """Build the modules that a list of layers describes; return them and the shape that leaves.
+
+    Raises a ValueError that tells which layer of the list called `name` does not fit, what comes
+    in, and what is expected.
+
+    >>> stack("encoder", [{"kind": "conv", "channels": 4}, {"kind": "pool"}], (1, 28, 28))[1]
+    (4, 13, 13)
     """
-    widths = [image_shape[0], width, 2 * width, 4 * width, 8 * width]
-    layers: list[nn.Module] = []
-    for into, out in pairwise(widths):
-        convolution = Conv2dBeforeNorm(into, out, kernel_size=3, stride=2, padding=1)
-        layers += [convolution, nn.BatchNorm2d(out), nn.LeakyReLU(0.01, inplace=True)]
-    features = widths[-1] * math.prod(math.ceil(side / 16) for side in image_shape[1:])
-    return Encoder(nn.Sequential(*layers, nn.Flatten()), features, latent_dim)
+    modules: list[nn.Module] = []
+    for i, layer in enumerate(layers):
+        place = f"{name}[{i}]"
+        if not isinstance(layer, Mapping) or layer.get("kind") not in [*KINDS]:
+            wanted = f"a dict whose kind is one of {', '.join(KINDS)}"
+            raise ValueError(f"{place}: expected {wanted}, got {layer!r}")
+        keys = {key: value for key, value in layer.items() if key != "kind"}
+        for key, value in keys.items():
+            fits, wanted = RULES.get(key, POSITIVE)
+            if not fits(value):
+                raise ValueError(f"{place}: expected {wanted} as its {key}, got {value!r}")
+        activation = keys.pop("activation", None)
+        build = KINDS[layer["kind"]]
+        try:
+            built, out = build(shape, **keys)
+        except TypeError:
+            _, *known = inspect.signature(build).parameters
+            wanted = f"a {layer['kind']} layer by {', '.join(known)} and activation"
+            raise ValueError(f"{place}: expected {wanted}, got {layer!r}") from None
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}, got {_times(shape)}") from None
+        if min(out) < 1:
+            raise ValueError(
+                f"{place}: expected maps large enough for {layer}, got {_times(shape)}"
+            )
+        modules += built
+        if activation:
+            # Nothing needs batch norm's output once the activation has it: in place saves a copy.
+            in_place = "relu" in activation and isinstance(modules[-1], nn.BatchNorm2d)
+            modules.append(ACTIVATIONS[activation](**dict(inplace=True) if in_place else {}))
+        shape = out
+    return modules, shape
 
 
-def conv_decoder(image_shape: ImageShape, latent_dim: int, width: int = 28) -> nn.Sequential:
-    """Stack a linear layer and four 4×4 transposed convolutions up to the image's size.
+def encoder(layers: Layers, image_shape: ImageShape, latent_dim: int) -> Encoder:
+    """Build an encoder whose body is a list of layers."""
+    modules, shape = stack("encoder", layers, image_shape)
+    if len(shape) > 1:
+        modules.append(nn.Flatten())
+    return Encoder(nn.Sequential(*modules), math.prod(shape), latent_dim)
 
-    For 1×28×28 and width 28: [224, 1, 1] → [112, 4, 4] → [56, 8, 8] → [28, 14, 14] →
-    [1, 28, 28]. Other sizes are planned backwards from the image by `upsampling_sizes`, and
-    the padding of each layer follows. No convolution has a bias: batch norm brings its own,
-    and the last layer follows the R original.
+
+def decoder(layers: Layers, image_shape: ImageShape, latent_dim: int) -> nn.Sequential:
+    """Build a decoder from a list of layers, which must end in the image's shape."""
+    modules, shape = stack("decoder", layers, (latent_dim,))
+    if shape != image_shape:
+        raise ValueError(f"decoder: expected to end in {_times(image_shape)}, got {_times(shape)}")
+    return nn.Sequential(*modules)
+
+
+def conv_layers(image_shape: ImageShape, width: int = 28) -> tuple[list[dict], list[dict]]:
+    """Describe the encoder and the decoder of `vaebook.conv_vae`.
+
+    The encoder has four 3×3 convolutions of stride 2, each with batch norm and leaky ReLU. The
+    channels double from layer to layer, the sides halve and are rounded up: for 1×28×28 and
+    width 28, [28, 14, 14] → [56, 7, 7] → [112, 4, 4] → [224, 2, 2] → 896 features.
+
+    The decoder has a linear layer and four 4×4 transposed convolutions up to the image's size:
+    [224, 1, 1] → [112, 4, 4] → [56, 8, 8] → [28, 14, 14] → [1, 28, 28]. Other sizes are planned
+    backwards from the image by `upsampling_sizes`, and the padding of each layer follows. No
+    convolution has a bias: batch norm brings its own, and the last layer follows the R original.
     """
+    block: dict[str, Any] = dict(norm=True, activation="leaky_relu")
+    down: list[dict] = [
+        dict(kind="conv", channels=width * 2**i, kernel=3, stride=2, padding=1, **block)
+        for i in range(4)
+    ]
     sizes = list(zip(*(upsampling_sizes(side) for side in image_shape[1:]), strict=True))
-    widths = [8 * width, 4 * width, 2 * width, width, image_shape[0]]
-    features = widths[0] * math.prod(sizes[0])
-    layers = [nn.Linear(latent_dim, features), nn.Unflatten(1, (widths[0], *sizes[0]))]
-    for i, (into, out) in enumerate(pairwise(widths)):
+    first = [8 * width, *sizes[0]]
+    up: list[dict] = [
+        dict(kind="dense", size=math.prod(first)), dict(kind="reshape", shape=first),
+    ]  # fmt: skip
+    for i, channels in enumerate([4 * width, 2 * width, width, image_shape[0]]):
         stride = 1 if i == 0 else 2
         plan = [_padding(*sides, stride) for sides in zip(sizes[i], sizes[i + 1], strict=True)]
-        padding, extra = zip(*plan, strict=True)
-        kind = nn.ConvTranspose2d
-        if sizes[i] == (1, 1) and padding == (0, 0):
-            kind = PointTranspose2d
-        elif out <= 4:
-            kind = FewTranspose2d
-        layers.append(kind(into, out, 4, stride, padding, extra, bias=False))
-        if i < 3:
-            layers += [nn.BatchNorm2d(out), nn.LeakyReLU(0.01, inplace=True)]
-    return nn.Sequential(*layers)
+        padding, extra = ([*both] for both in zip(*plan, strict=True))
+        shared = dict(kernel=4, stride=stride, padding=padding, output_padding=extra, bias=False)
+        up.append(dict(kind="transposed_conv", channels=channels, **shared))
+        up[-1] |= block if i < 3 else {}
+    return down, up
 
 
 def upsampling_sizes(side: int) -> list[int]:
@@ -151,6 +290,18 @@ def upsampling_sizes(side: int) -> list[int]:
     return [max(sizes[0] - 3, 1), *sizes]
 
 
+def dense_layers(
+    image_shape: ImageShape, hidden: Sequence[int], activation: str
+) -> tuple[list[dict], list[dict]]:
+    """Describe the encoder and the decoder of `vaebook.dense_vae`."""
+    down, up = (
+        [dict(kind="dense", size=size, activation=activation) for size in sizes]
+        for sizes in (hidden, hidden[::-1])
+    )
+    last = dict(kind="dense", size=math.prod(image_shape))
+    return down, [*up, last, dict(kind="reshape", shape=[*image_shape])]
+
+
 def _padding(into: int, out: int, stride: int) -> tuple[int, int]:
     """Return padding and output padding that make `into` pixels `out` by a 4×4 kernel."""
     surplus = stride * (into - 1) + 4 - out
@@ -158,27 +309,15 @@ def _padding(into: int, out: int, stride: int) -> tuple[int, int]:
     return padding, 2 * padding - surplus
 
 
-def dense_encoder(
-    image_shape: ImageShape, latent_dim: int, hidden: Sequence[int], activation: str
-) -> Encoder:
-    """Stack fully connected layers of the `hidden` sizes on the flattened image."""
-    widths = [math.prod(image_shape), *hidden]
-    body = nn.Sequential(nn.Flatten(), *_dense_layers(widths, activation))
-    return Encoder(body, widths[-1], latent_dim)
+def _pair(sides: Sides) -> Pair:
+    return (sides, sides) if isinstance(sides, int) else (sides[0], sides[1])
 
 
-def dense_decoder(
-    image_shape: ImageShape, latent_dim: int, hidden: Sequence[int], activation: str
-) -> nn.Sequential:
-    """Stack fully connected layers of the `hidden` sizes, then one to the image's shape."""
-    widths = [latent_dim, *hidden]
-    layers = _dense_layers(widths, activation)
-    layers += [nn.Linear(widths[-1], math.prod(image_shape)), nn.Unflatten(1, image_shape)]
-    return nn.Sequential(*layers)
+def _maps(shape: Shape) -> Shape:
+    if len(shape) != 3:
+        raise ValueError("expected channels × height × width, which a reshape can make")
+    return shape
 
 
-def _dense_layers(widths: list[int], activation: str) -> list[nn.Module]:
-    layers: list[nn.Module] = []
-    for into, out in pairwise(widths):
-        layers += [nn.Linear(into, out), ACTIVATIONS[activation]()]
-    return layers
+def _times(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape)) if len(shape) > 1 else f"{shape[0]} features"

@@ -3,10 +3,10 @@
 A figure is shown by being the last value of a notebook cell, and saved by ``.savefig(path)``.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from importlib.metadata import distribution
-from math import isqrt
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -18,11 +18,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from matplotlib import font_manager, rc_params_from_file
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle
+from matplotlib.patches import Circle, Rectangle
 
 from vaebook import sampling
 from vaebook.data.images import as_images, to_pixels
-from vaebook.vae import check_count
+from vaebook.layers import Layer, summary
+from vaebook.vae import VAE, check_count
 
 P = ParamSpec("P")
 STYLE: Any = rc_params_from_file(Path(__file__).with_name("book.mplstyle"), False, False)
@@ -47,7 +48,7 @@ def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 def _grid(count: int, columns: int | None) -> tuple[int, int]:
     """Return rows and columns for `count` pictures; without columns, about as many of each."""
-    columns = columns or isqrt(count - 1) + 1
+    columns = columns or math.isqrt(count - 1) + 1
     return -(-count // columns), columns
 
 
@@ -276,4 +277,45 @@ def traversal(grid: Any) -> Figure:
     spacing = "prior quantiles" if grid.spacing == "quantiles" else "equal steps"
     x, y = (f"$z_{{{dim + 1}}}$" for dim in grid.dims)
     ax.set(xlabel=f"{x} ({spacing})", ylabel=y)
+    return fig
+
+
+BLOCKS = {  # of each kind of layer its name in a picture, and its colour
+    "image": ("image", PALETTE[9]), "code": ("code", PALETTE[9]), "Linear": ("dense", PALETTE[1]),
+    "Conv2d": ("convolution", PALETTE[0]), "MaxPool2d": ("pooling", PALETTE[5]),
+    "ConvTranspose2d": ("transposed\nconvolution", PALETTE[2]),
+    "Unflatten": ("reshape", PALETTE[3]),
+}  # fmt: skip
+
+
+@_styled
+def architecture(model: VAE) -> Figure:
+    """Draw what leaves each layer of a model, the encoder above the decoder.
+
+    Maps are as high as their side and the wider the more channels they have; a feature vector
+    is thin, and the taller the longer. Norms and activations are left out.
+    """
+    layers = [layer for layer in summary(model).layers if layer.kind in BLOCKS]
+    ends = {"encoder": ("image", model.image_shape), "decoder": ("code", (model.latent_dim,))}
+    rows = [
+        [Layer(part, *end, 0), *(layer for layer in layers if layer.part == part)]
+        for part, end in ends.items()
+    ]
+    columns = max(map(len, rows))
+    sides = math.sqrt(max(layer.output[-2] for row in rows for layer in row if layer.output[1:]))
+    longest = math.log(max(layer.output[0] for row in rows for layer in row))
+    fig, axes = plt.subplots(2, 1, figsize=(max(1.05 * columns, 5), 5))
+    for ax, row, part in zip(axes, rows, ends, strict=True):
+        for x, layer in enumerate(row):
+            name, colour = BLOCKS[layer.kind]
+            channels, *size = layer.output
+            height = math.sqrt(size[0]) / sides if size else math.log(channels + 1) / longest
+            width = 0.1 + 0.6 * math.log(channels + 1) / longest if size else 0.08
+            ax.add_patch(Rectangle((x - width / 2, -height / 2), width, height, color=colour))
+            shape = "×".join(map(str, layer.output))
+            weights = f"{layer.parameters:,}" if layer.parameters else ""
+            ax.text(x, height / 2 + 0.06, name, ha="center", va="bottom", size=9)
+            ax.text(x, -height / 2 - 0.06, f"{shape}\n{weights}", ha="center", va="top", size=9)
+        ax.set(xlim=(-0.7, columns - 0.3), ylim=(-1, 0.95), title=part)
+        ax.set_axis_off()
     return fig

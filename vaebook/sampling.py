@@ -5,13 +5,14 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from vaebook.data.images import as_images, minibatches
 from vaebook.likelihoods import ImageBatch
-from vaebook.networks import Codes
-from vaebook.vae import VAE, check_positive, eval_mode
+from vaebook.networks import Codes, eval_mode
+from vaebook.vae import VAE, check_positive
 
 
 @torch.no_grad()
@@ -103,14 +104,39 @@ def traversal(
     return Traversal(grid, values.numpy(), dims, spacing)
 
 
-def interpolate(model: VAE, start: Any, end: Any, steps: int = 11) -> ImageBatch:
-    """Decode equal steps on the straight line between the posterior means of two images.
+def interpolate(
+    model: VAE, start: Any, end: Any, steps: int = 11,
+    path: Literal["straight", "spherical"] = "straight",
+) -> ImageBatch:  # fmt: skip
+    """Decode equal steps on a path between the posterior means of two images.
 
-    `start` and `end` hold one image each, such as ``data.test[3]``, else a ValueError says so;
-    both ends are among the `steps`.
+    The path is a straight line, or runs along the great circle through both directions while the
+    length goes evenly from one to the other (White 2016). `start` and `end` hold one image each,
+    such as ``data.test[3]``, else a ValueError says so; both ends are among the `steps`.
     """
     check_positive(steps=steps)
+    if path not in ("straight", "spherical"):
+        raise ValueError(f"path: expected 'straight' or 'spherical', got {path!r}")
     first, last = (posterior(model, image)[0] for image in (start, end))
     if (len(first), len(last)) != (1, 1):
         raise ValueError(f"start, end: expected one image each, got {len(first)} and {len(last)}")
-    return decode(model, torch.lerp(first, last, torch.linspace(0, 1, steps)[:, None]))
+    between = torch.lerp if path == "straight" else spherical
+    return decode(model, between(first, last, torch.linspace(0, 1, steps)[:, None]))
+
+
+def spherical(
+    first: Float[Tensor, "1 latent"], last: Float[Tensor, "1 latent"],
+    share: Float[Tensor, "steps 1"],
+) -> Float[Tensor, "steps latent"]:  # fmt: skip
+    """Go from one code to another on an arc: direction and length change evenly.
+
+    >>> spherical(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 3.0]]), torch.tensor([[0.5]]))
+    tensor([[1.4142, 1.4142]])
+    """
+    lengths = torch.lerp(first.norm(dim=1), last.norm(dim=1), share)
+    ends = F.normalize(first), F.normalize(last)
+    angle = (ends[0] * ends[1]).sum().clamp(-1, 1).acos()
+    if angle.sin() < 1e-4:  # the same direction, or opposite ones, which no arc prefers
+        return torch.lerp(first, last, share)
+    weights = ((1 - share) * angle).sin() / angle.sin(), (share * angle).sin() / angle.sin()
+    return lengths * (weights[0] * ends[0] + weights[1] * ends[1])

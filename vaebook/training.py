@@ -17,14 +17,16 @@ from torch.optim import Adam
 
 from vaebook.checkpoints import load_weights, read, require_config, write
 from vaebook.data.images import Images, as_images, batch_bounds, minibatches, to_pixels
+from vaebook.networks import eval_mode
 from vaebook.objectives import NegativeELBO, Terms
 from vaebook.progress import Progress
-from vaebook.vae import VAE, check_positive, choose, eval_mode
+from vaebook.vae import VAE, check_positive, choose
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Objective = Callable[[VAE, Tensor], Terms]
+Rate = float | Callable[[float], float]
 ELBO = NegativeELBO()
 COLUMNS = ["epoch", "split", *Terms._fields, "beta", "seconds", "images_per_second"]
 PRECISIONS = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -70,7 +72,7 @@ class History:
 
 
 def fit(
-    model: VAE, images: Any, *, epochs: int, batch_size: int = 128, lr: float = 1e-3,
+    model: VAE, images: Any, *, epochs: int, batch_size: int = 128, lr: Rate = 1e-3,
     validation: Any = None, objective: Objective = ELBO, device: str | torch.device = "auto",
     precision: str = "auto", seed: int = 0, progress: bool = True, snapshots: int = 0,
     checkpoint: str | Path | None = None, resume: bool = False,
@@ -88,8 +90,10 @@ def fit(
         `evaluate` after each epoch.
     epochs, batch_size, lr, objective
         Passes over the images, images per step, Adam's learning rate, and a function of a
-        model and a batch that returns `Terms`. If it has a method ``at``, the training asks
-        this for the objective of each step, by the fraction of steps that are done.
+        model and a batch that returns `Terms`. What changes in the course of the training goes
+        by the fraction of steps that are done, 0 to 1: `lr` may be a function of it, such as
+        ``lambda done: 1e-3 * (1 - done)``, and an objective may have a method ``at``, which
+        returns the objective for a step.
     device, precision
         As for `pick_device`; ``"float32"``, ``"bfloat16"`` (in the networks, by autocast), or
         ``"auto"``: the second on processors with instructions for it, the first elsewhere.
@@ -113,8 +117,9 @@ def fit(
     ['train', 'validation']
     """
     check_positive(epochs=epochs, batch_size=batch_size)
-    if not lr > 0:
-        raise ValueError(f"lr: expected a number above 0, got {lr!r}")
+    lr_at = lr if callable(lr) else lambda done: lr
+    if not (first := lr_at(0.0)) > 0:
+        raise ValueError(f"lr: expected a number above 0 to begin with, got {first!r}")
     dtype = choose("precision", precision, PRECISIONS)
     if checkpoint is not None:
         require_config(model)
@@ -129,7 +134,7 @@ def fit(
         validation = _prepare(validation, "validation", model, device)
 
     model.to(device)
-    optimizer = Adam(model.parameters(), lr=lr, fused=device.type != "mps")
+    optimizer = Adam(model.parameters(), lr=first, fused=device.type != "mps")
     history = History(provenance=provenance(device, dtype, seed))
     if resume and Path(str(checkpoint)).exists():
         _restore(str(checkpoint), model, optimizer, history)
@@ -157,7 +162,9 @@ def fit(
                             "images: expected batches of 2 or more, for batch norm to compare "
                             "images, got a batch of 1; a larger batch_size or drop_last helps"
                         )
-                    now = objective_at(step / (epochs * steps))
+                    part_done = step / (epochs * steps)
+                    optimizer.param_groups[0]["lr"] = lr_at(part_done)
+                    now = objective_at(part_done)
                     # Per step: autocast keeps its copies of the weights until it is left.
                     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                         terms = now(model, x)
@@ -169,7 +176,7 @@ def fit(
             rows = [score.row()]
             if not math.isfinite(loss := rows[0]["loss"]):
                 became = f"the loss became {loss} in epoch {epoch}"
-                raise FloatingPointError(f"{became}; a smaller lr than {lr} may help")
+                raise FloatingPointError(f"{became}; a smaller lr than {first} may help")
             if validation is not None:
                 judged = evaluate(model, validation, objective=objective, seed=seed)
                 rows.append(judged | {"epoch": epoch, "split": "validation"})

@@ -1,16 +1,16 @@
 """The variational autoencoder: encode → reparameterize → decode."""
 
 import math
-from collections.abc import Iterator, Sequence, Sized
-from contextlib import contextmanager
+from collections.abc import Sequence, Sized
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from vaebook import networks
+from vaebook.layers import summary
 from vaebook.likelihoods import ImageBatch, as_likelihood
-from vaebook.networks import Codes, ImageShape
+from vaebook.networks import Codes, ImageShape, eval_mode
 
 
 class Output(NamedTuple):
@@ -25,8 +25,9 @@ class Output(NamedTuple):
 class VAE(nn.Module):
     """A variational autoencoder with a standard normal prior and a diagonal Gaussian q(z|x).
 
-    Kingma & Welling, *Auto-Encoding Variational Bayes*, 2013. `conv_vae` and `dense_vae` build
-    one; pass modules of your own for other networks.
+    Kingma & Welling, *Auto-Encoding Variational Bayes*, 2013. `conv_vae`, `dense_vae` and
+    `layered_vae` build one; pass modules of your own for other networks. ``print(model)`` shows
+    its layers, their outputs and their parameters.
 
     Parameters
     ----------
@@ -35,8 +36,8 @@ class VAE(nn.Module):
         each ``[batch, latent]``; from codes ``[batch, latent]`` to the parameters of p(x|z).
     image_shape, latent_dim, likelihood
         Channels, height and width; number of latent dimensions; p(x|z) by its name
-        (``"bernoulli"``, ``"continuous_bernoulli"``, ``"gaussian"``) or as an object such as
-        ``vaebook.likelihoods.Gaussian(sigma=0.1)``.
+        (``"bernoulli"``, ``"continuous_bernoulli"``, ``"gaussian"``, ``"discretized_logistic"``)
+        or as an object such as ``vaebook.likelihoods.Gaussian(sigma=0.1)``.
     config
         How to build this model again; `save` needs it, and the builders fill it in.
     """
@@ -49,6 +50,9 @@ class VAE(nn.Module):
         self.encoder, self.decoder = encoder, decoder
         self.likelihood = as_likelihood(likelihood)
         self.image_shape, self.latent_dim, self.config = image_shape, latent_dim, config
+
+    def __str__(self) -> str:
+        return repr(summary(self))
 
     @property
     def device(self) -> torch.device:
@@ -96,17 +100,6 @@ class VAE(nn.Module):
             return self.likelihood.mean(self.decode(mean))
 
 
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Run a block with batch norm on its running statistics, then restore the mode."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
-
-
 def conv_vae(
     image_shape: ImageShape, latent_dim: int, *, width: int = 28, likelihood: Any = "bernoulli"
 ) -> VAE:
@@ -138,10 +131,8 @@ def conv_vae(
     check_positive(latent_dim=latent_dim, width=width)
     likelihood = as_likelihood(likelihood)
     shared: Any = dict(image_shape=image_shape, latent_dim=latent_dim)
-    encoder = networks.conv_encoder(image_shape, latent_dim, width)
-    decoder = networks.conv_decoder(image_shape, latent_dim, width)
     config = dict(builder="conv_vae", width=width, likelihood=likelihood.spec, **shared)
-    return VAE(encoder, decoder, **shared, likelihood=likelihood, config=config)
+    return _assemble(*networks.conv_layers(image_shape, width), likelihood, config, shared)
 
 
 def dense_vae(
@@ -175,12 +166,64 @@ def dense_vae(
     shared: Any = dict(image_shape=image_shape, latent_dim=latent_dim)
     config = dict(builder="dense_vae", hidden=tuple(hidden), activation=activation)
     config |= dict(likelihood=likelihood.spec, **shared)
-    encoder = networks.dense_encoder(image_shape, latent_dim, hidden, activation)
-    decoder = networks.dense_decoder(image_shape, latent_dim, hidden[::-1], activation)
+    down, up = networks.dense_layers(image_shape, hidden, activation)
+    return _assemble(down, up, likelihood, config, shared)
+
+
+def layered_vae(
+    image_shape: ImageShape, latent_dim: int, *, encoder: networks.Layers,
+    decoder: networks.Layers, likelihood: Any = "bernoulli",
+) -> VAE:  # fmt: skip
+    """Build a VAE from two lists of layers, which JSON can hold and a checkpoint keeps.
+
+    A layer is a dict with a ``kind``:
+
+    * ``dense``: `size`, the number of features; images are flattened for it;
+    * ``conv``: `channels`, `kernel` (3), `stride` (1), `padding` (0), `norm` for batch norm;
+    * ``transposed_conv``: the same with `kernel` 4, and `output_padding` (0);
+    * ``pool``: the maximum over squares of `size` (2) pixels;
+    * ``reshape``: features seen as maps of a `shape`, [channels, height, width].
+
+    All but the last two also take ``bias`` (true), and all an `activation`: ``relu``,
+    ``leaky_relu``, ``softplus``, ``tanh`` or ``gelu``.
+
+    Parameters
+    ----------
+    image_shape, latent_dim, likelihood
+        As for `conv_vae`.
+    encoder, decoder
+        From an image to the features on which mean and log-variance of q(z|x) stand, two linear
+        layers that are added; from a code to the parameters of p(x|z), of the image's shape.
+
+    Raises
+    ------
+    ValueError
+        For a layer that does not fit: which one, what comes in, and what is expected.
+
+    Examples
+    --------
+    >>> down = [{"kind": "dense", "size": 500, "activation": "softplus"}]
+    >>> up = [*down, {"kind": "dense", "size": 784}, {"kind": "reshape", "shape": [1, 28, 28]}]
+    >>> layered_vae((1, 28, 28), 20, encoder=down, decoder=up).sample(3).shape
+    torch.Size([3, 1, 28, 28])
+    """
+    image_shape = _check_shape(image_shape, smallest=1, largest=math.inf)
+    check_positive(latent_dim=latent_dim)
+    likelihood = as_likelihood(likelihood)
+    shared: Any = dict(image_shape=image_shape, latent_dim=latent_dim)
+    config = dict(builder="layered_vae", encoder=[*encoder], decoder=[*decoder])
+    config |= dict(likelihood=likelihood.spec, **shared)
+    return _assemble(encoder, decoder, likelihood, config, shared)
+
+
+def _assemble(
+    down: networks.Layers, up: networks.Layers, likelihood: Any, config: Any, shared: Any
+) -> VAE:
+    encoder, decoder = networks.encoder(down, **shared), networks.decoder(up, **shared)
     return VAE(encoder, decoder, **shared, likelihood=likelihood, config=config)
 
 
-BUILDERS = {"conv_vae": conv_vae, "dense_vae": dense_vae}
+BUILDERS = {"conv_vae": conv_vae, "dense_vae": dense_vae, "layered_vae": layered_vae}
 
 
 def build(config: dict[str, Any]) -> VAE:
