@@ -15,8 +15,8 @@ from vaebook.__main__ import main
 DATA = ["--data", "--offline", "--image-size"]
 OPTIONS = {
     "train": [
-        *DATA, "--out", "--model", "--latent-dim", "--epochs", "--batch-size", "--lr", "--beta",
-        "--precision", "--resume", "--device", "--seed",
+        *DATA, "--out", "--model", "--likelihood", "--latent-dim", "--epochs", "--batch-size",
+        "--lr", "--beta", "--precision", "--resume", "--device", "--seed",
     ],
     "sample": ["--model", "-n", "--out", "--seed"],
     "evaluate": ["--model", *DATA, "--device", "--seed"],
@@ -63,6 +63,19 @@ def test_train_is_fit(run):
     theirs = vb.load_model(run / "model.safetensors").state_dict()
     for name, value in model.state_dict().items():
         torch.testing.assert_close(theirs[name], value)
+
+
+def test_a_model_may_be_lists_of_layers_in_a_file(tmp_path):
+    half = {"kind": "dense", "size": 9, "activation": "relu"}
+    back = [{"kind": "dense", "size": 256}, {"kind": "reshape", "shape": [1, 16, 16]}]
+    lists = {"encoder": [half], "decoder": [half, *back]}
+    (tmp_path / "layers.json").write_text(json.dumps(lists), "utf-8")
+    command = "train --data digits --image-size 16 --epochs 1 --likelihood gaussian --device cpu"
+    files = ["--model", str(tmp_path / "layers.json"), "--out", str(tmp_path / "run")]
+    assert main([*command.split(), *files]) == 0
+    config = vb.load_model(tmp_path / "run" / "model.safetensors").config
+    assert config | lists | {"builder": "layered_vae"} == config
+    assert config["likelihood"][0] == "gaussian"
 
 
 def test_a_run_is_resumed_but_never_overwritten(run, tmp_path, capsys):
@@ -165,6 +178,9 @@ def test_help_explains_every_option(command, capsys, monkeypatch):
         ("train --data digits --latent-dim 0 --out {out}", "latent_dim"),
         ("train --data digits --precision half --out {out}", "precision"),
         ("train --data digits --device nowhere --out {out}", "device"),
+        ("train --data digits --model rnn --out {out}", "expected conv, dense, or a JSON file"),
+        ("train --data digits --model {run}/loss.png --out {out}", "expected conv, dense, or"),
+        ("train --data digits --model {run}/config.json --out {out}", "'encoder': [...]"),
         ("sample --model {out}", "expected a model file"),
         ("sample --model {run} -n 0 --out {out}.png", "n: "),
         ("sample --model {run} -n -1 --out {out}.png", "n: "),
@@ -187,7 +203,7 @@ def test_an_error_is_one_line(command, said, run, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "command", ["", "train", "nonsense", "data", "train --data digits --model rnn",
+    "command", ["", "train", "nonsense", "data", "train --data digits --likelihood x",
                 "train --data digits --epochs many", "train --data digits --image-size big"]
 )  # fmt: skip
 def test_a_command_not_understood_ends_with_two(command, capsys):

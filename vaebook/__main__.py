@@ -11,6 +11,7 @@ import torch
 
 import vaebook as vb
 from vaebook.data import NAMES
+from vaebook.likelihoods import LIKELIHOODS
 
 CHECKPOINT = "model.safetensors"
 EXAMPLE = "example: python -m vaebook train --data kmnist --latent-dim 2 --epochs 3 --out run"
@@ -36,8 +37,7 @@ def train(arguments: Namespace) -> None:
     data = vb.load(arguments.data, offline=arguments.offline, image_size=arguments.image_size)
     print(data.source)
     torch.manual_seed(arguments.seed)
-    builder = vb.conv_vae if arguments.model == "conv" else vb.dense_vae
-    model = builder(data.image_shape, arguments.latent_dim)
+    model = _build(arguments, data.image_shape)
     objective = vb.NegativeELBO(arguments.beta)
     settings = {name: value for name, value in vars(arguments).items() if name != "command"}
     options = {name: settings[name] for name in FIT}
@@ -80,6 +80,22 @@ def fetch(arguments: Namespace) -> None:
         print(f"{data.source}, {'×'.join(map(str, data.image_shape))}")
 
 
+def _build(arguments: Namespace, image_shape: tuple[int, int, int]) -> vb.VAE:
+    lists: Any = {}
+    builder: Any = {"conv": vb.conv_vae, "dense": vb.dense_vae}.get(arguments.model)
+    if builder is None:
+        builder = vb.layered_vae
+        try:
+            lists = json.loads(Path(arguments.model).read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            wanted = "expected conv, dense, or a JSON file with lists of layers"
+            raise ValueError(f"--model: {wanted}, got {arguments.model} ({error})") from None
+        if not isinstance(lists, dict) or lists.keys() != {"encoder", "decoder"}:
+            wanted = "{'encoder': [...], 'decoder': [...]}"
+            raise ValueError(f"--model: expected {wanted} in {arguments.model}, got {lists!r:.60}")
+    return builder(image_shape, arguments.latent_dim, **lists, likelihood=arguments.likelihood)
+
+
 def _draw(model: vb.VAE, data: vb.Dataset, history: vb.History, out: Path) -> None:
     shown = (data.train if data.test is None else data.test)[:5000]
     figures = {
@@ -117,7 +133,8 @@ OPTIONS: list[tuple[str, str, dict[str, Any]]] = [
     ("train evaluate data", "--offline", dict(metavar="NAME", help="stand-in without a network")),
     ("train evaluate data", "--image-size", SIZE),
     ("train", "--out", dict(default="run", help="the folder to leave everything in")),
-    ("train", "--model", dict(choices=("conv", "dense"), default="conv", help="kind of networks")),
+    ("train", "--model", dict(default="conv", help="conv, dense, or a JSON file of layers")),
+    ("train", "--likelihood", dict(choices=LIKELIHOODS, default="bernoulli", help="p(x|z)")),
     ("train", "--latent-dim", dict(type=int, default=16, help="number of latent dimensions")),
     ("train", "--epochs", dict(type=int, default=10, help="passes over the images")),
     ("train", "--batch-size", dict(type=int, default=128, help="images per step")),
