@@ -156,3 +156,51 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(saved, monkeypa
     assert path.read_bytes() == before
     vb.save(model, path)
     assert path.read_bytes() != before
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", BUILD)
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_a_part_comes_back_from_its_own_file_and_from_the_whole_models(kind, part, tmp_path):
+    model = BUILD[kind]()
+    model(torch.rand(9, 3, 17, 20))  # moves the running statistics of batch norm
+    model.eval()
+    vb.save(model, tmp_path / "whole")
+    vb.save(model, tmp_path / "part", part=part)
+    network = getattr(model, part)
+    given = torch.rand(4, 3, 17, 20) if part == "encoder" else torch.randn(4, 3)
+    for name in ("whole", "part"):
+        again = vb.load_model(tmp_path / name, part=part)
+        assert type(again) is type(network)
+        assert not again.training
+        torch.testing.assert_close(again(given), network(given), rtol=0, atol=0)
+    held = load_file(tmp_path / "part")
+    assert held.keys() == {f"model.{part}.{name}" for name in network.state_dict()}
+
+
+def test_the_parts_hold_all_of_a_model_but_its_likelihood(tmp_path):
+    model = vb.dense_vae((1, 4, 4), latent_dim=2, hidden=(3,), likelihood="gaussian")
+    for part in ("encoder", "decoder", None):
+        vb.save(model, tmp_path / str(part), part=part)
+    parts = load_file(tmp_path / "encoder") | load_file(tmp_path / "decoder")
+    assert load_file(tmp_path / "None").keys() - parts.keys() == {"model.likelihood.log_sigma"}
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_a_file_does_not_hold_is_refused(saved, tmp_path):
+    model, whole = saved
+    path = tmp_path / "encoder.safetensors"
+    vb.save(model, path, part="encoder")
+    for part in ("decoder", None):
+        message = rf"^part: expected 'encoder', all that .*encoder.safetensors holds, got {part!r}"
+        with pytest.raises(ValueError, match=message):
+            vb.load_model(path, part=part)
+    wrong = r"^part: expected one of encoder, decoder, got 'generator'"
+    for file in (whole, path):
+        with pytest.raises(ValueError, match=wrong):
+            vb.load_model(file, part="generator")
+    with pytest.raises(ValueError, match=wrong):
+        vb.save(model, tmp_path / "none", part="generator")
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(ValueError, match=r"^checkpoint: expected a training state"):
+        vb.fit(model, torch.rand(4, 3, 17, 20), epochs=1, checkpoint=path, resume=True)

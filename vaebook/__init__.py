@@ -19,6 +19,7 @@ from vaebook.evaluation import (
     diagnose,
     neighbour_accuracy,
 )
+from vaebook.export import export_onnx
 from vaebook.layers import summary
 from vaebook.objectives import Cyclical, NegativeELBO, Terms, Warmup, kl_per_dimension, kl_to_prior
 from vaebook.sampling import (
@@ -33,20 +34,22 @@ from vaebook.sampling import (
 )
 from vaebook.training import History, evaluate, fit, pick_device
 from vaebook.vae import VAE, conv_vae, dense_vae, layered_vae
+from vaebook.zoo import pretrained, pretrained_card
 
 __all__ = [
     "VAE", "Cyclical", "Dataset", "Diagnosis", "History", "Images", "NegativeELBO", "Terms",
     "Warmup", "as_images", "bernoulli_floor", "bits_per_dimension", "conv_vae", "decode",
-    "dense_vae", "diagnose", "embed", "evaluate", "fit", "interpolate", "kl_per_dimension",
-    "kl_to_prior", "layered_vae", "likelihoods", "load", "load_model", "neighbour_accuracy",
-    "pick_device", "plot", "posterior", "reconstruct", "sample_posterior", "sample_prior", "save",
-    "summary", "traversal",
+    "dense_vae", "diagnose", "embed", "evaluate", "export_onnx", "fit", "from_scratch",
+    "interpolate", "kl_per_dimension", "kl_to_prior", "layered_vae", "likelihoods", "load",
+    "load_model", "neighbour_accuracy", "pick_device", "plot", "posterior", "pretrained",
+    "pretrained_card", "reconstruct", "sample_posterior", "sample_prior", "save", "summary",
+    "traversal",
 ]  # fmt: skip
 __version__ = version("vaebook")
 
 
 def __getattr__(name: str) -> Any:
-    """Import `vaebook.plot`, and with it matplotlib, only when it is used."""
-    if name == "plot":
-        return import_module("vaebook.plot")
+    """Import `plot`, and with it matplotlib, and `from_scratch` only when they are used."""
+    if name in ("plot", "from_scratch"):
+        return import_module(f"vaebook.{name}")
     raise AttributeError(f"module 'vaebook' has no attribute {name!r}")

@@ -4,22 +4,25 @@ import json
 import os
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from vaebook.vae import VAE, build
+from vaebook.vae import VAE, build, choose
 
 FORMAT = 1
+PARTS = {name: name for name in ("encoder", "decoder")}
 
 
-def save(model: VAE, path: str | Path) -> None:
+def save(model: VAE, path: str | Path, part: str | None = None) -> None:
     """Write a model's configuration and weights to one file, whole or not at all.
 
-    Raises a ValueError for a model without a configuration: one put together by hand.
+    With a `part`, ``"encoder"`` or ``"decoder"``, only the weights of that network go into it.
+    Raises a ValueError for another part, and for a model without a configuration: one put
+    together by hand.
 
     >>> import tempfile, vaebook as vb
     >>> path = Path(tempfile.mkdtemp()) / "model.safetensors"
@@ -27,19 +30,33 @@ def save(model: VAE, path: str | Path) -> None:
     >>> load_model(path).latent_dim
     2
     """
-    write(path, model)
+    write(path, model, part=part)
 
 
-def load_model(path: str | Path, device: torch.device | str = "cpu") -> VAE:
+@overload
+def load_model(path: str | Path, device: torch.device | str = "cpu", part: None = None) -> VAE: ...
+@overload
+def load_model(path: str | Path, device: torch.device | str = "cpu", *, part: str) -> nn.Module: ...
+def load_model(
+    path: str | Path, device: torch.device | str = "cpu", part: str | None = None
+) -> nn.Module:
     """Read a model that `save` or a checkpoint of `fit` left, ready for evaluation.
 
-    Raises a FileNotFoundError when there is no such file, and a ValueError when it is damaged,
-    is not one of vaebook's, or its weights do not fit.
+    With a `part`, ``"encoder"`` or ``"decoder"``, return that network alone, from its own file
+    or from one of a whole model. Raises a FileNotFoundError when there is no such file, and a
+    ValueError when it is damaged, is not one of vaebook's, its weights do not fit, or it does
+    not hold what is asked for.
     """
     header, tensors = read(path)
+    held = header.get("part")
+    if part is not None:
+        choose("part", part, PARTS)
+    if held not in (None, part):
+        raise ValueError(f"part: expected {held!r}, all that {path} holds, got {part!r}")
     model = build(header["config"])
-    load_weights(model, tensors, path)
-    return model.to(device).eval()
+    network: nn.Module = model if part is None else getattr(model, part)
+    load_weights(network, tensors, path, part)
+    return network.to(device).eval()
 
 
 def require_config(model: VAE) -> None:
@@ -51,16 +68,18 @@ def require_config(model: VAE) -> None:
 
 def write(
     path: str | Path, model: VAE, extra: dict[str, Tensor] | None = None,
-    header: dict[str, Any] | None = None,
+    header: dict[str, Any] | None = None, part: str | None = None,
 ) -> None:  # fmt: skip
     """Write model, `extra` tensors and `header` to a file that replaces the old one at once."""
     require_config(model)
+    network = model if part is None else getattr(model, choose("part", part, PARTS))
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    tensors = {f"{_prefix(part)}{name}": value for name, value in network.state_dict().items()}
     tensors |= extra or {}
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    content = {"format": FORMAT, "version": version("vaebook"), "config": model.config}
+    content = {"format": FORMAT, "version": version("vaebook")}
+    content |= {"config": model.config, "part": part}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         save_file(tensors, temporary, {"vaebook": json.dumps(content | (header or {}))})
@@ -87,11 +106,18 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return header, tensors
 
 
-def load_weights(model: VAE, tensors: dict[str, Tensor], path: str | Path) -> None:
-    """Copy the tensors of a file into a model, which must have been built alike."""
-    names = {name for name in tensors if name.startswith("model.")}
+def load_weights(
+    model: nn.Module, tensors: dict[str, Tensor], path: str | Path, part: str | None = None
+) -> None:
+    """Copy the tensors of a file into a model or its part, which must have been built alike."""
+    prefix = _prefix(part)
+    names = {name for name in tensors if name.startswith(prefix)}
     try:
-        model.load_state_dict({name.removeprefix("model."): tensors[name] for name in names})
+        model.load_state_dict({name.removeprefix(prefix): tensors[name] for name in names})
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise ValueError(f"path: the weights in {path} do not fit the model: {reason}") from None
+
+
+def _prefix(part: str | None) -> str:
+    return "model." if part is None else f"model.{part}."
