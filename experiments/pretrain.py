@@ -78,7 +78,6 @@ def keep(name, model, card, *, folder=WEIGHTS):
     """Write a model, its card and the README, each whole or not at all."""
     path = folder / f"{name}.safetensors"
     vb.save(model, path)
-    path.chmod(0o644)  # for everyone to read, as the others are
     content = path.read_bytes()
     cards = read_cards(folder)
     cards[name] = card | {"bytes": len(content), "sha256": sha256(content).hexdigest()}

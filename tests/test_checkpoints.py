@@ -134,7 +134,7 @@ def fail(*_):
     raise OSError("no space left")
 
 
-def fail_half_way(_, path, *__):
+def fail_half_way(path, _):
     with open(path, "wb") as file:
         file.write(b"half")
     fail()
@@ -142,7 +142,7 @@ def fail_half_way(_, path, *__):
 
 @pytest.mark.parametrize(
     ("name", "failure"),
-    [("os.replace", fail), ("vaebook.checkpoints.save_file", fail_half_way)],
+    [("os.replace", fail), ("pathlib.Path.write_bytes", fail_half_way)],
 )
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(saved, monkeypatch, name, failure):
     model, path = saved
@@ -204,3 +204,11 @@ def test_what_a_file_does_not_hold_is_refused(saved, tmp_path):
     assert not (tmp_path / "none").exists()
     with pytest.raises(ValueError, match=r"^checkpoint: expected a training state"):
         vb.fit(model, torch.rand(4, 3, 17, 20), epochs=1, checkpoint=path, resume=True)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
+def test_a_file_may_be_read_by_whoever_may_read_the_users_files(tmp_path):
+    vb.save(vb.dense_vae((1, 4, 4), 2, hidden=(3,)), tmp_path / "model")
+    (tmp_path / "other").write_text("as usual", "utf-8")
+    modes = [(tmp_path / name).stat().st_mode for name in ("model", "other")]
+    assert modes[0] == modes[1]

@@ -8,7 +8,7 @@ from typing import Any, overload
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from vaebook.vae import VAE, build, choose
@@ -82,7 +82,9 @@ def write(
     content |= {"config": model.config, "part": part}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file(tensors, temporary, {"vaebook": json.dumps(content | (header or {}))})
+        # Not by `save_file`, which lets nobody but the owner read what it writes.
+        metadata = {"vaebook": json.dumps(content | (header or {}))}
+        temporary.write_bytes(to_bytes(tensors, metadata))
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
