@@ -139,7 +139,7 @@ def assemble(scratch, results, data):
     about = {
         "made_by": "python -m experiments.digits", "latent_dim": LATENT_DIM,
         "learning_rate": "falls from lr to 0 in a straight line", "networks": NETWORKS,
-        "seconds": "training and the test after each epoch",
+        "seconds": "training and the test after each epoch, several runs at once",
         "bernoulli_floor": float(f"{vb.bernoulli_floor(data.train):.6g}"),
         "mean_and_spread": mean_and_spread([runs[key] for key in order]),
         "runs": [runs[key] for key in order],
