@@ -114,9 +114,9 @@ def test_between_codes_of_one_line_the_spherical_path_is_straight(factor):
 
 
 def test_both_paths_have_the_same_ends():
-    start, end = DATA.test[0], DATA.test[1]
+    model, (start, end) = vb.pretrained("mnist-32d"), (vb.load("digits").test[i] for i in (0, 1))
     straight, arc = (
-        vb.interpolate(MODEL, start, end, path=path) for path in ("straight", "spherical")
+        vb.interpolate(model, start, end, path=path) for path in ("straight", "spherical")
     )
     torch.testing.assert_close(straight[[0, -1]], arc[[0, -1]])
     assert (straight[5] - arc[5]).abs().max() > 1e-4

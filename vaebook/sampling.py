@@ -136,7 +136,8 @@ def spherical(
     lengths = torch.lerp(first.norm(dim=1), last.norm(dim=1), share)
     ends = F.normalize(first), F.normalize(last)
     angle = (ends[0] * ends[1]).sum().clamp(-1, 1).acos()
-    if angle.sin() < 1e-4:  # the same direction, or opposite ones, which no arc prefers
+    # From or to the origin, in one direction, or between opposite ones, no arc stands out.
+    if angle.sin() < 1e-4 or not lengths.all():
         return torch.lerp(first, last, share)
     weights = ((1 - share) * angle).sin() / angle.sin(), (share * angle).sin() / angle.sin()
     return lengths * (weights[0] * ends[0] + weights[1] * ends[1])
