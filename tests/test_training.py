@@ -424,6 +424,12 @@ def test_a_learning_rate_far_too_large_is_noticed():
         fit(new_model(), TRAIN, epochs=20, lr=1e30)
 
 
+def test_the_learning_rate_that_is_blamed_is_the_one_of_that_epoch():
+    objective = Failing(6, become_nan)  # in the second epoch, of three
+    with pytest.raises(FloatingPointError, match=r"a smaller lr than 0\.0005 may"):
+        fit(new_model(), TRAIN, epochs=3, objective=objective, lr=lambda done: 1e-3 * (1 - done))
+
+
 def test_a_resumed_run_is_as_if_it_had_never_stopped(tmp_path):
     whole, first, second = new_model(0), new_model(0), new_model(1)
     run = partial(fit, images=TRAIN, validation=TEST, seed=3)

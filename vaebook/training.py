@@ -175,8 +175,9 @@ def fit(
                     bar.step(score.note() if step % BATCHES_PER_NOTE == 0 else None)
             rows = [score.row()]
             if not math.isfinite(loss := rows[0]["loss"]):
+                tried = lr_at((epoch - 0.5) / epochs)
                 became = f"the loss became {loss} in epoch {epoch}"
-                raise FloatingPointError(f"{became}; a smaller lr than {first} may help")
+                raise FloatingPointError(f"{became}; a smaller lr than {tried:.3g} may help")
             if validation is not None:
                 judged = evaluate(model, validation, objective=objective, seed=seed)
                 rows.append(judged | {"epoch": epoch, "split": "validation"})
