@@ -18,6 +18,7 @@ import vaebook as vb
 from vaebook.networks import (
     Conv2dBeforeNorm,
     FewTranspose2d,
+    MixedTranspose2d,
     PointTranspose2d,
     conv_layers,
     dense_layers,
@@ -128,6 +129,32 @@ def test_a_transposed_convolution_to_few_channels(batch, into, out, height, widt
         torch.testing.assert_close(y, expected)
         gradients.append(torch.autograd.grad((weights * y).sum(), [x, layer.weight]))
     torch.testing.assert_close(*gradients)
+
+
+MIXED = [(Conv2dBeforeNorm, nn.Conv2d), (MixedTranspose2d, nn.ConvTranspose2d)]
+
+
+@pytest.mark.parametrize(("mixed", "usual"), MIXED)
+@given(*(st.integers(1, most) for most in (4, 5, 4, 3, 2, 2, 2)), st.integers(4, 9))
+def test_few_channels_in_mixed_precision(
+    mixed, usual, batch, into, out, kernel, s, p, groups, side
+):
+    shape = (into * groups, out * groups, kernel, s, min(p, kernel // 2))
+    fast, slow = (kind(*shape, groups=groups, bias=False) for kind in (mixed, usual))
+    slow.load_state_dict(fast.state_dict())
+    x = torch.randn(batch, shape[0], side, side).bfloat16().float().requires_grad_()
+    found, weights = [], None
+    for layer in (fast, slow):
+        with torch.autocast("cpu", torch.bfloat16):
+            y = layer(x)
+        weights = torch.randn_like(y) if weights is None else weights
+        found.append((y, *torch.autograd.grad((weights * y).sum(), [x, layer.weight])))
+    (y, to_x, to_weight), (y16, to_x16, _) = found
+    torch.testing.assert_close((y, to_x), (y16, to_x16))
+    exact = slow.double()(x.double())
+    (exact,) = torch.autograd.grad((weights * exact).sum(), slow.weight)
+    torch.testing.assert_close(to_weight, exact.float(), rtol=1e-4, atol=1e-4)
+    assert torch.equal(fast.eval()(x), slow.float()(x))
 
 
 def test_a_bias_before_batch_norm_has_no_gradient_to_lose():

@@ -60,13 +60,57 @@ class Encoder(nn.Module):
         return self.mean(features), self.log_var(features)
 
 
+class _Mixed(torch.autograd.Function):
+    """A convolution in the precision of autocast; the gradient of its weights in their own."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, how: list) -> Tensor:
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x = x.to(dtype)
+        ctx.save_for_backward(x, weight)
+        ctx.how = how
+        bias = None if bias is None else bias.to(dtype)
+        return torch.convolution(x, weight.to(dtype), bias, *how)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        back, own = torch.ops.aten.convolution_backward, weight.dtype
+        only_x, only_weight = [True, False, False], [False, True, False]
+        to_x = None
+        if ctx.needs_input_grad[0]:
+            to_x = back(gradient, x, weight.to(x.dtype), None, *ctx.how, only_x)[0]
+        gradient, x = gradient.to(own), x.to(own)
+        return to_x, back(gradient, x, weight, None, *ctx.how, only_weight)[1], None, None
+
+
+def _mixes(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> bool:
+    """Tell whether `_Mixed` is faster: for few channels on several cores of a processor."""
+    few = min(layer.in_channels, layer.out_channels) < 32
+    return few and layer.training and x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+
+
 class Conv2dBeforeNorm(nn.Conv2d):
     """A convolution whose bias takes no gradient in training, where batch norm subtracts it."""
 
     def forward(self, input: Maps) -> Maps:
         """Return what `nn.Conv2d` does."""
         bias = self.bias.detach() if self.training and self.bias is not None else self.bias
+        if _mixes(self, input):
+            how = [self.stride, self.padding, self.dilation, False, (0, 0), self.groups]
+            return _Mixed.apply(input, self.weight, bias, how)
         return self._conv_forward(input, self.weight, bias)
+
+
+class MixedTranspose2d(nn.ConvTranspose2d):
+    """A transposed convolution without a bias, faster in training in mixed precision."""
+
+    def forward(self, x: Maps) -> Maps:  # type: ignore[override]
+        """Return what `nn.ConvTranspose2d` does."""
+        if not _mixes(self, x):
+            return super().forward(x)
+        how = [self.stride, self.padding, self.dilation, True, self.output_padding, self.groups]
+        return _Mixed.apply(x, self.weight, None, how)
 
 
 class PointTranspose2d(nn.ConvTranspose2d):
@@ -152,8 +196,8 @@ def _transposed_conv(
     kind = nn.ConvTranspose2d
     if sides == [1, 1] and padding == extra == (0, 0) and not bias:
         kind = PointTranspose2d
-    elif channels <= 4 and not bias:
-        kind = FewTranspose2d
+    elif not bias:
+        kind = FewTranspose2d if channels <= 4 else MixedTranspose2d
     modules: list[nn.Module] = [kind(before, channels, kernel, stride, padding, extra, bias=bias)]
     return modules + [nn.BatchNorm2d(channels)] * norm, (channels, *out)
 

@@ -1,0 +1,290 @@
+"""A longer run on CIFAR-10, and the Bernoulli floors. Writes book/results/colour*.
+
+    python -m experiments.colour              train, going on where an earlier run stopped
+    python -m experiments.colour --part floors
+    python -m experiments.colour --list       say what is done and what is missing
+
+Two parts:
+
+* ``floors`` (colour_floors.csv): for each data set at hand, what a Bernoulli cost comes to at the
+  very least, exactly, and what the average image as the only answer costs.
+* ``long`` (colour.csv): the VAE of the chapter *In colour* with wider networks and convolutions
+  beside them, trained on the images and their mirror images; a row per epoch and split.
+
+The state of the training is in build/colour.safetensors after each epoch. colour.json
+tells settings, versions, data, time and the final figures on the held-out images.
+"""
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import vaebook as vb
+from experiments.collapse import _write, _write_rows, read_rows, run_missing
+
+RESULTS = Path(__file__).parents[1] / "book" / "results"
+STATE = Path(__file__).parents[1] / "build" / "colour.safetensors"
+DATASETS = ("mnist", "fashion_mnist", "kmnist", "cifar10", "textures")
+SETTINGS = {
+    "latent_dim": 80, "axes": 256, "hidden": 512, "channels": 64, "epochs": 16, "batch_size": 128,
+    "lr": 2e-3, "seed": 0,
+}  # fmt: skip
+
+
+class Axes(NamedTuple):
+    """The principal components of images: directions, and the variance along each."""
+
+    mean: Tensor  # [pixels]
+    directions: Tensor  # [axes, pixels], of length 1
+    variance: Tensor  # [axes], the largest first
+    total: float  # the variance of all pixels together
+
+
+def principal_axes(images, count):
+    """Return the first principal components of images, by a randomized decomposition."""
+    pixels = vb.data.to_pixels(images.pixels, "cpu").flatten(1)
+    mean = pixels.mean(dim=0)
+    centred = pixels - mean
+    torch.manual_seed(0)
+    _, values, directions = torch.svd_lowrank(centred, q=count, niter=2)
+    variance = values.square() / (len(pixels) - 1)
+    return Axes(mean, directions.T.contiguous(), variance, centred.var(dim=0).sum().item())
+
+
+def silent(layer):
+    """Return a layer that answers 0 to everything until it is trained."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def network(into, hidden, out):
+    """Return a network that answers 0 to everything until it is trained."""
+    last = silent(nn.Linear(hidden, out))
+    first, second = nn.Linear(into, hidden), nn.Linear(hidden, 2 * hidden)
+    return nn.Sequential(first, nn.GELU(), second, nn.GLU(), last)
+
+
+class Encoder(nn.Module):
+    """What principal components say of the code, and a network that corrects it."""
+
+    def __init__(self, axes, latent_dim, noise, hidden):
+        super().__init__()
+        self.register_buffer("mean", axes.mean)
+        self.register_buffer("whiten", axes.directions / axes.variance.sqrt()[:, None])
+        unexplained = (noise / axes.variance[:latent_dim]).clamp(max=0.95)
+        self.register_buffer("trust", (1 - unexplained).sqrt())
+        self.register_buffer("log_var", unexplained.log())
+        self.net = network(2 * len(axes.variance), hidden, 2 * latent_dim)
+
+    def forward(self, x):
+        y = F.linear(x.flatten(1) - self.mean, self.whiten)
+        mean, log_var = self.net(torch.cat([y, y.abs()], dim=1)).chunk(2, dim=1)
+        mean = self.trust * y[:, : len(self.trust)] + mean
+        return mean, self.log_var + log_var.clamp(-2, 2)
+
+
+class Decoder(nn.Module):
+    """Pixels from codes: principal components whose size and place a network corrects."""
+
+    def __init__(self, axes, latent_dim, noise, image_shape, hidden):
+        super().__init__()
+        self.latent_dim, self.image_shape = latent_dim, image_shape
+        self.draw = nn.Linear(len(axes.variance), len(axes.mean))
+        with torch.no_grad():  # four times the distance from mid-grey
+            self.draw.weight.copy_(4 * axes.directions.T * axes.variance.sqrt())
+            self.draw.bias.copy_(4 * (axes.mean - 0.5))
+        unexplained = (noise / axes.variance[:latent_dim]).clamp(max=0.95)
+        self.register_buffer("trust", (1 - unexplained).sqrt())
+        self.net = network(latent_dim, hidden, latent_dim + len(axes.variance))
+
+    def forward(self, z):
+        contrast, y = self.net(z).tensor_split([self.latent_dim], dim=1)
+        own = self.trust * z * contrast.clamp(-2, 2).exp()
+        y = y + F.pad(own, (0, y.shape[1] - self.latent_dim))
+        return (0.5 + self.draw(y) / 4).unflatten(1, self.image_shape)
+
+
+class LocalEncoder(nn.Module):
+    """An encoder, and convolutions that correct it by what they see in patches of 4×4 pixels."""
+
+    def __init__(self, encoder, image_shape, latent_dim, channels):
+        super().__init__()
+        self.encoder = encoder
+        height, width = (-(-side // 8) for side in image_shape[1:])
+        self.local = nn.Sequential(
+            nn.Conv2d(image_shape[0], channels, 4, stride=4), nn.GELU(),
+            nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1), nn.GLU(dim=1),
+            nn.Flatten(), silent(nn.Linear(channels * height * width, 2 * latent_dim)),
+        )  # fmt: skip
+
+    def forward(self, x):
+        mean, log_var = self.encoder(x)
+        to_mean, to_log_var = self.local(x - 0.5).chunk(2, dim=1)
+        return mean + to_mean, log_var + to_log_var.clamp(-2, 2)
+
+
+class LocalDecoder(nn.Module):
+    """A decoder, and convolutions that add to it patches of 4×4 pixels."""
+
+    def __init__(self, decoder, image_shape, latent_dim, channels):
+        super().__init__()
+        self.decoder = decoder
+        maps = (channels, image_shape[1] // 4, image_shape[2] // 4)
+        self.local = nn.Sequential(
+            nn.Linear(latent_dim, math.prod(maps)), nn.Unflatten(1, maps), nn.GELU(),
+            nn.Conv2d(channels, 2 * channels, 3, padding=1), nn.GLU(dim=1),
+            silent(nn.ConvTranspose2d(channels, image_shape[0], 4, stride=4)),
+        )  # fmt: skip
+
+    def forward(self, z):
+        return self.decoder(z) + self.local(z)
+
+
+class Logits(nn.Module):
+    """Pixels as logits: the first two terms of the series of log m − log (1 − m) at ½."""
+
+    def forward(self, pixels):
+        u = (4 * (pixels - 0.5)).clamp(-5, 5)
+        return u + u**3 / 12
+
+
+def colour_vae(train, likelihood="bernoulli", **changed):
+    """Return a VAE that starts as the principal components of the images that it will see."""
+    s = SETTINGS | changed
+    axes = principal_axes(train, s["axes"])
+    if likelihood == "bernoulli":
+        pixels = vb.data.to_pixels(train.pixels, "cpu")
+        noise = (pixels * (1 - pixels)).mean().item()
+    else:
+        explained = axes.variance[: s["latent_dim"]].sum().item()
+        noise = (axes.total - explained) / (len(axes.mean) - s["latent_dim"])
+    shared = {"image_shape": train.image_shape, "latent_dim": s["latent_dim"]}
+    torch.manual_seed(s["seed"])
+    encoder = Encoder(axes, s["latent_dim"], noise, s["hidden"])
+    decoder = Decoder(axes, s["latent_dim"], noise, train.image_shape, s["hidden"])
+    if s["channels"]:
+        size = (train.image_shape, s["latent_dim"], s["channels"])
+        encoder, decoder = LocalEncoder(encoder, *size), LocalDecoder(decoder, *size)
+    if likelihood == "bernoulli":
+        decoder = nn.Sequential(decoder, Logits())
+    # Enough for `fit` to keep a checkpoint, which only this module can read.
+    config = {"builder": "experiments.colour", **shared}
+    config |= {key: s[key] for key in ("axes", "hidden", "channels")}
+    return vb.VAE(encoder, decoder, **shared, likelihood=likelihood, config=config)
+
+
+def rate(highest, done, rise=0.05):
+    """Return the learning rate: a quick rise, then a straight line to 0."""
+    return highest * min(1, 0.01 + done / rise) * (1 - done)
+
+
+def mirrored(images):
+    """Return the images and, after them, each one mirrored left to right."""
+    return vb.as_images(torch.cat([images.pixels, images.pixels.flip(3)]))
+
+
+def measure_long(data, state, **changed):
+    """Train, or go on training, the long run; return its model and its history."""
+    s = SETTINGS | changed
+    model = colour_vae(data.train, **changed)
+    history = vb.fit(
+        model, mirrored(data.train), validation=data.test, epochs=s["epochs"],
+        batch_size=s["batch_size"], lr=lambda done: rate(s["lr"], done), seed=s["seed"],
+        device="cpu", checkpoint=state, resume=True,
+    )  # fmt: skip
+    return model, history
+
+
+def measure_floor(dataset, **options):
+    """Return what a Bernoulli cost comes to at least, and with the average image as the answer."""
+    data = vb.load(dataset, download=False, **options)
+    row = {"train": len(data.train), "test": len(data.test)}
+    average = vb.data.to_pixels(data.train.pixels, "cpu").mean(dim=0).clamp(1e-4, 1 - 1e-4)
+    for split, images in (("train", data.train), ("test", data.test)):
+        row[f"floor_{split}"] = _round(vb.bernoulli_floor(images))
+    x = vb.data.to_pixels(data.test.pixels, "cpu")
+    cost = F.binary_cross_entropy(average.expand_as(x), x, reduction="sum") / len(x)
+    return row | {"average_image": _round(cost.item()), "source": data.source}
+
+
+def _round(value):
+    return float(f"{value:.7g}")
+
+
+def about(data, model, history):
+    """Say what was run and on what, and what came of it."""
+    found = vb.evaluate(model, data.test)
+    last = history.last("train")
+    seconds = sum(row["seconds"] for row in history.rows)
+    return {
+        "made_by": "python -m experiments.colour", "data": data.source,
+        "run": history.provenance, "training_seconds": round(seconds, 1),
+        "settings": SETTINGS | {"mirrored": True},
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "passes": 2 * SETTINGS["epochs"], "test_images": len(data.test),
+        "test": {key: _round(found[key]) for key in ("loss", "reconstruction", "kl")},
+        "train": {key: _round(last[key]) for key in ("loss", "reconstruction", "kl")},
+        "floor_test": _round(vb.bernoulli_floor(data.test)),
+        "floor_train": _round(vb.bernoulli_floor(data.train)),
+        "active_units": vb.diagnose(model, data.test[:2000]).active_units,
+    }  # fmt: skip
+
+
+def run_floors():
+    """Measure the floors of those data sets that are at hand and have no row yet."""
+    path = RESULTS / "colour_floors.csv"
+    for name in DATASETS:
+        try:
+            run_missing(path, [{"dataset": name}], measure_floor)
+        except FileNotFoundError:
+            print(f"{name}: not at hand")
+
+
+def run_long(state=STATE):
+    """Train as far as it has not been trained, and write what was measured."""
+    data = vb.load("cifar10")
+    model, history = measure_long(data, state)
+    keys = ("epoch", "split", "loss", "reconstruction", "kl", "seconds")
+    rows = [{key: row[key] for key in keys} for row in history.rows]
+    for row in rows:
+        row |= {key: _round(row[key]) for key in keys[2:]}
+    _write(RESULTS / "colour.csv", lambda file: _write_rows(file, rows))
+    text = json.dumps(about(data, model, history), indent=1)
+    _write(RESULTS / "colour.json", lambda file: file.write(text + "\n"))
+
+
+PARTS = {"floors": run_floors, "long": run_long}
+
+
+def main(argv=None):
+    """Run the experiment, or say how far it is; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.colour", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--part", choices=PARTS, help="run one part only")
+    parser.add_argument("--list", action="store_true", help="run nothing, say what is missing")
+    arguments = parser.parse_args(argv)
+    parts = [arguments.part] if arguments.part else list(PARTS)
+    for part in parts:
+        if not arguments.list:
+            PARTS[part]()
+        elif part == "floors":
+            done = {row["dataset"] for row in read_rows(RESULTS / "colour_floors.csv")}
+            print("floors: missing", ", ".join(n for n in DATASETS if n not in done) or "none")
+        else:
+            rows = read_rows(RESULTS / "colour.csv")
+            done = max((int(row["epoch"]) for row in rows), default=0)
+            print(f"long: {done} of {SETTINGS['epochs']} epochs in the results")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
