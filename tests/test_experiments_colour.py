@@ -99,11 +99,39 @@ def test_convolutions_are_silent_until_they_are_trained(digits):
     torch.testing.assert_close(plain.decode(z), local.decode(z), rtol=0, atol=0)
 
 
-def test_mirrored_images_follow_the_images(digits):
-    both = colour.mirrored(digits.test)
-    half = len(digits.test)
-    assert torch.equal(both.pixels[:half], digits.test.pixels)
-    assert torch.equal(both.pixels[half:, ..., 0], digits.test.pixels[..., -1])
+def test_varied_images_are_the_images_their_mirrors_and_copies_like_them(digits, monkeypatch):
+    monkeypatch.setattr(colour, "CHANGES", lambda few: few.flip(2))
+    many, half = colour.varied(digits.test, 2), len(digits.test)
+    assert len(many) == 4 * half
+    first, second, *copies = many.pixels.split(half)
+    assert torch.equal(first, digits.test.pixels)
+    assert torch.equal(second[..., 0], digits.test.pixels[..., -1])
+    assert all(torch.equal(copy, first.flip(2)) for copy in copies)
+
+
+def test_changes_keep_size_kind_and_most_of_an_image():
+    torch.manual_seed(0)
+    smooth = torch.linspace(60, 190, 32).round().byte().expand(8, 3, 32, 32).contiguous()
+    changed = colour.CHANGES(smooth)
+    assert (changed.shape, changed.dtype) == (smooth.shape, torch.uint8)
+    both = [x.float().mean(dim=(0, 1, 2)) for x in (smooth, changed)]
+    assert torch.stack(both).corrcoef()[0, 1].abs() > 0.99
+
+
+def test_refined_posteriors_are_those_of_the_exact_solution():
+    """Where the decoder is linear and the noise Gaussian, the best posterior is known."""
+    torch.manual_seed(0)
+    x = torch.rand(40, 3, 2, 2)
+    axes = colour.principal_axes(vb.as_images(x), 12)
+    sizes = {"image_shape": (3, 2, 2), "latent_dim": 3, "likelihood": Gaussian(sigma=0.2)}
+    decoder = colour.Decoder(axes, 3, 0.04, (3, 2, 2), 4)
+    exact = vb.VAE(colour.Encoder(axes, 3, 0.04, 4), decoder, **sizes)
+    worse = vb.VAE(colour.Encoder(axes, 3, 0.08, 4), decoder, **sizes)
+    images = vb.as_images(x)
+    before, after = colour.refined(worse, images, steps=300)
+    best, _ = colour.refined(exact, images, steps=1)
+    assert after < before
+    assert after == pytest.approx(best, abs=0.05)
 
 
 def test_the_rate_rises_and_falls_to_zero():
@@ -132,7 +160,7 @@ def test_the_spectrum_of_white_noise_is_flat_and_that_of_one_wave_is_one_line(ch
 
 
 def test_a_run_goes_on_where_it_stopped(digits, tmp_path):
-    short = {"axes": 30, "latent_dim": 5, "hidden": 8, "channels": 4, "epochs": 1}
+    short = {"axes": 30, "latent_dim": 5, "hidden": 8, "channels": 4, "epochs": 1, "copies": 0}
     state = tmp_path / "state.safetensors"
     _, first = colour.measure_long(digits, state, **short)
     model, both = colour.measure_long(digits, state, **short | {"epochs": 2})
@@ -163,12 +191,12 @@ def test_the_committed_floors_are_those_of_the_data_sets_at_hand():
 def test_the_committed_run_is_complete_and_below_its_bar():
     about = json.loads((colour.RESULTS / "colour.json").read_text(encoding="utf-8"))
     rows = read_rows(colour.RESULTS / "colour.csv")
-    assert about["settings"] == colour.SETTINGS | {"mirrored": True}
+    assert about["settings"] == colour.SETTINGS
     assert [row["split"] for row in rows[:2]] == ["train", "validation"]
     assert int(rows[-1]["epoch"]) == colour.SETTINGS["epochs"] == len(rows) / 2
     last = float(rows[-1]["loss"])
     assert about["test"]["loss"] == pytest.approx(last, abs=0.2)
-    assert about["floor_test"] < about["test"]["loss"] < 1826
+    assert about["floor_test"] < about["refined_test_loss"] < about["test"]["loss"] < 1826
     assert {"device", "threads", "torch", "precision", "seed"} <= about["run"].keys()
 
 
