@@ -17,21 +17,18 @@ covariance, on which the linear theory rests. About ten minutes on one CPU core.
 """
 
 import argparse
-import csv
 import json
 import math
-import os
 import time
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 import vaebook as vb
+from experiments.records import RESULTS, read_rows, run_missing, write_text
 from vaebook.vae import Output
 
-RESULTS = Path(__file__).parents[1] / "book" / "results"
 SEEDS = (0, 1, 2)
 
 CURES = {
@@ -156,45 +153,6 @@ def _train_and_measure(model, train, test, seed, settings, objective):
     return dict(zip(MEASURED, (float(f"{value:.6g}") for value in values), strict=True))
 
 
-def read_rows(path):
-    """Return the rows of a CSV file, or none where there is no file yet."""
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def run_missing(path, cells, measure):
-    """Measure those cells that have no row yet, rewriting the file after each; return how many.
-
-    A cell is a dict of what identifies a run; its row adds what `measure` returns.
-    """
-    rows = read_rows(path)
-    done = {tuple(row[key] for key in cells[0]) for row in rows}
-    missing = [cell for cell in cells if tuple(map(str, cell.values())) not in done]
-    for number, cell in enumerate(missing, 1):
-        row = cell | measure(**cell)
-        rows.append(row)
-        _write(path, lambda file: _write_rows(file, rows))
-        print(f"{path.name} {number}/{len(missing)}:", *(f"{k}={v}" for k, v in row.items()))
-    return len(missing)
-
-
-def _write_rows(file, rows):
-    writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-
-
-def _write(path, fill):
-    """Fill a file beside its place and then put it there, so that it is never half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("w", encoding="utf-8", newline="") as file:
-        fill(file)
-    os.replace(part, path)
-
-
 CELLS = {
     "cures": [{"cure": cure, "seed": seed} for cure in CURES for seed in SEEDS],
     "phase": [
@@ -254,7 +212,7 @@ def main(argv=None):
         path = RESULTS / f"collapse_{part}.csv"
         run_missing(path, CELLS[part], lambda _measure=measure, **cell: _measure(data, **cell))
     text = json.dumps(about(data), indent=1)
-    _write(RESULTS / "collapse.json", lambda file: file.write(text + "\n"))
+    write_text(RESULTS / "collapse.json", text + "\n")
     return 0
 
 

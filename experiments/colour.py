@@ -29,9 +29,8 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 import vaebook as vb
-from experiments.collapse import _write, _write_rows, read_rows, run_missing
+from experiments.records import RESULTS, read_rows, run_missing, write_rows, write_text
 
-RESULTS = Path(__file__).parents[1] / "book" / "results"
 STATE = Path(__file__).parents[1] / "build" / "colour.safetensors"
 DATASETS = ("mnist", "fashion_mnist", "kmnist", "cifar10", "textures")
 SETTINGS = {
@@ -304,9 +303,9 @@ def run_long(state=STATE):
     rows = [{key: row[key] for key in keys} for row in history.rows]
     for row in rows:
         row |= {key: _round(row[key]) for key in keys[2:]}
-    _write(RESULTS / "colour.csv", lambda file: _write_rows(file, rows))
+    write_rows(RESULTS / "colour.csv", rows)
     text = json.dumps(about(data, model, history), indent=1)
-    _write(RESULTS / "colour.json", lambda file: file.write(text + "\n"))
+    write_text(RESULTS / "colour.json", text + "\n")
 
 
 PARTS = {"floors": run_floors, "long": run_long}

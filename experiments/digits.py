@@ -16,9 +16,7 @@ About 25 minutes a run of ``mlp`` and 10 of ``conv`` on one CPU core.
 """
 
 import argparse
-import csv
 import json
-import os
 import re
 import statistics
 from pathlib import Path
@@ -26,8 +24,8 @@ from pathlib import Path
 import torch
 
 import vaebook as vb
+from experiments.records import RESULTS, read_rows, write_rows, write_text
 
-RESULTS = Path(__file__).parents[1] / "book" / "results"
 SEEDS = (0, 1, 2)
 LATENT_DIM = 20
 
@@ -87,7 +85,7 @@ def train(data, network, seed, scratch, **changed):
         "settings": SETTINGS[network] | changed, "rows": history.rows,
     }  # fmt: skip
     if not history.interrupted:
-        write(scratch / f"{network}-{seed}.json", lambda file: json.dump(run, file))
+        write_text(scratch / f"{network}-{seed}.json", json.dumps(run))
     return run
 
 
@@ -147,9 +145,9 @@ def assemble(scratch, results, data):
     text = json.dumps(about, indent=1)
     # A layer, as anything without lists or dicts in it, is read best in one line.
     text = re.sub(r"[{[][^][{}]*[]}]", lambda found: " ".join(found[0].split()), text)
-    write(results / "digits.json", lambda file: file.write(text + "\n"))
+    write_text(results / "digits.json", text + "\n")
     shown = [row for key in order for row in rows[key]]
-    write(results / "digits_curves.csv", lambda file: write_rows(file, shown))
+    write_rows(results / "digits_curves.csv", shown, COLUMNS)
     return len(order)
 
 
@@ -158,8 +156,8 @@ def committed(results):
     path = results / "digits.json"
     if not path.exists():
         return [], []
-    with (results / "digits_curves.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file)), json.loads(path.read_text(encoding="utf-8"))["runs"]
+    runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
+    return read_rows(results / "digits_curves.csv"), runs
 
 
 def finished(scratch, results):
@@ -178,22 +176,6 @@ def flat(run, row):
     split = "train" if row["split"] == "train" else "test"
     numbers = {key: f"{row[key]:.3f}" for key in COLUMNS[4:]}
     return dict(zip(COLUMNS, [*which(run), row["epoch"], split], strict=False)) | numbers
-
-
-def write_rows(file, rows):
-    """Write dicts as a CSV file."""
-    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-
-
-def write(path, fill):
-    """Fill a file beside its place and then put it there, so that it is never half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("w", encoding="utf-8", newline="") as file:
-        fill(file)
-    os.replace(part, path)
 
 
 def main(argv=None):

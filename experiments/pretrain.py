@@ -18,7 +18,6 @@ for each model on one CPU core.
 
 import argparse
 import json
-import os
 from datetime import date
 from hashlib import sha256
 from pathlib import Path
@@ -26,6 +25,7 @@ from pathlib import Path
 import torch
 
 import vaebook as vb
+from experiments.records import write_text
 from vaebook.zoo import WEIGHTS
 
 RUNS = Path(__file__).parents[1] / "runs"
@@ -81,8 +81,8 @@ def keep(name, model, card, *, folder=WEIGHTS):
     content = path.read_bytes()
     cards = read_cards(folder)
     cards[name] = card | {"bytes": len(content), "sha256": sha256(content).hexdigest()}
-    _write(folder / "cards.json", json.dumps(dict(sorted(cards.items())), indent=1) + "\n")
-    _write(folder / "README.md", readme(read_cards(folder)))
+    write_text(folder / "cards.json", json.dumps(dict(sorted(cards.items())), indent=1) + "\n")
+    write_text(folder / "README.md", readme(read_cards(folder)))
 
 
 def read_cards(folder=WEIGHTS):
@@ -105,12 +105,6 @@ def readme(cards):
         parts += [f"| {key.replace('_', ' ')} | {value} |" for key, value in card.items()]
         parts += [""]
     return "\n".join(parts)
-
-
-def _write(path, text):
-    part = path.with_suffix(".part")
-    part.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(part, path)
 
 
 def done(name, folder=WEIGHTS):

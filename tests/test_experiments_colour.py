@@ -10,7 +10,7 @@ import torch
 
 import vaebook as vb
 from experiments import colour
-from experiments.collapse import read_rows
+from experiments.records import read_rows
 from vaebook.likelihoods import Gaussian
 
 

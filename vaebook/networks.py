@@ -85,7 +85,8 @@ class _Mixed(torch.autograd.Function):
 
 
 def _mixes(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> bool:
-    """Tell whether `_Mixed` is faster: for few channels on several cores of a processor."""
+    """Tell whether `_Mixed` is faster."""
+    # PyTorch's bfloat16 kernel for such weights is slower on two cores than on one.
     few = min(layer.in_channels, layer.out_channels) < 32
     return few and layer.training and x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
 

@@ -175,7 +175,7 @@ def fit(
                     bar.step(score.note() if step % BATCHES_PER_NOTE == 0 else None)
             rows = [score.row()]
             if not math.isfinite(loss := rows[0]["loss"]):
-                tried = lr_at((epoch - 0.5) / epochs)
+                tried = lr_at((epoch - 0.5) / epochs)  # in the middle of this epoch
                 became = f"the loss became {loss} in epoch {epoch}"
                 raise FloatingPointError(f"{became}; a smaller lr than {tried:.3g} may help")
             if validation is not None:
