@@ -6,6 +6,7 @@ Tipping & Bishop 1999: with x = W z + b + σ·noise, log p(x) and p(z|x) are nor
 import math
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -180,3 +181,70 @@ def test_the_exact_encoder_is_a_stationary_point_of_the_elbo(seed, latent_dim, s
     for parameter in linear.model.encoder.parameters():
         scale = 1 + x.abs().max().item() ** 2 / sigma**2
         assert parameter.grad.abs().max().item() < 1e-8 * scale
+
+
+@torch.no_grad()
+@given(seeds, latent_dims, sigmas, st.integers(1, 5))
+def test_log_densities_at_draws_are_those_of_torch_distributions(seed, latent_dim, sigma, draws):
+    linear, x = build(seed, latent_dim, sigma)
+    found = linear.model.draw(x, draws)
+    identity = torch.eye(latent_dim).double()
+    prior = MultivariateNormal(torch.zeros(latent_dim).double(), identity)
+    noise = MultivariateNormal(found.z @ linear.W.T + linear.b, sigma**2 * torch.eye(D).double())
+    for got, expected in (
+        (found.prior, prior.log_prob(found.z)),
+        (found.posterior, linear.q(x).log_prob(found.z)),
+        (found.likelihood, noise.log_prob(x.flatten(1))),
+    ):
+        assert got.shape == (draws, len(x))
+        torch.testing.assert_close(got, expected, rtol=1e-8, atol=1e-8)
+
+
+@torch.no_grad()
+@given(seeds, latent_dims, sigmas)
+def test_one_weight_tells_log_p_where_the_encoder_is_exact(seed, latent_dim, sigma):
+    linear, x = with_exact_encoder(seed, sigma, latent_dim)
+    weights = linear.model.draw(x, 3).log_weights
+    evidence = linear.evidence().log_prob(x.flatten(1))
+    torch.testing.assert_close(weights, evidence.expand(3, -1), rtol=1e-7, atol=1e-7)
+
+
+def inexact(latent_dim=3, sigma=0.8):
+    """A model with an encoder that is off, by a shift and by too wide a posterior."""
+    linear, _ = with_exact_encoder(3, sigma, latent_dim)
+    linear.model.encoder.log_var.data += 0.4
+    linear.model.encoder.bias.data += 0.1
+    x = linear.evidence().sample((200,)).view(-1, *IMAGE_SHAPE)
+    return linear, (x - x.min()) / (x.max() - x.min())  # `Images` hold pixels in [0, 1]
+
+
+@torch.no_grad()
+def test_the_estimate_rises_with_k_to_the_exact_log_likelihood_and_not_above():
+    torch.manual_seed(0)
+    linear, x = inexact()
+    exact = linear.evidence().log_prob(x.flatten(1)).numpy()
+    linear.model.float()
+    means = []
+    for samples in (1, 5, 50, 5000):
+        found = vb.log_likelihood(linear.model, x.float(), samples=samples, progress=False)
+        over = found.per_image - exact
+        assert over.mean() <= 3 * over.std() / math.sqrt(len(x))
+        means.append(found.mean)
+    assert means == sorted(means)
+    assert means[-1] == pytest.approx(exact.mean(), abs=0.01)
+    assert means[0] < exact.mean() - 0.1  # there was a gap to close
+
+
+@torch.no_grad()
+def test_one_sample_is_the_elbo_and_chunks_make_no_difference_in_what_is_estimated(monkeypatch):
+    linear, x = inexact()
+    expected = linear.elbo(x).mean().item()
+    linear.model.float()
+    x = x.float()
+    one = vb.log_likelihood(linear.model, x, samples=1, progress=False)
+    assert one.mean == pytest.approx(expected, abs=5 * one.per_image.std() / math.sqrt(len(x)))
+    whole = vb.log_likelihood(linear.model, x, samples=2000, progress=False)
+    monkeypatch.setattr("vaebook.evaluation.ELEMENTS", 100 * D * 7)  # 285 times 7 draws, and 5
+    parts = vb.log_likelihood(linear.model, x, samples=2000, progress=False)
+    np.testing.assert_allclose(parts.per_image, whole.per_image, atol=0.2)
+    assert parts.mean == pytest.approx(whole.mean, abs=0.01)

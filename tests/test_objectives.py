@@ -184,3 +184,95 @@ def test_free_bits_stop_the_pull_on_dimensions_below_them():
         push = (terms.loss - terms.reconstruction).mean()
         slope = torch.autograd.grad(push, model.encoder.mean.weight)[0]
         assert bool(slope.abs().max() > 1e-6) == pulled
+
+
+log_weights = st.tuples(st.integers(1, 40), st.integers(1, 5), seeds)
+
+
+@given(log_weights)
+def test_the_importance_bound_is_the_log_of_the_mean_weight(case):
+    draws, batch, seed = case
+    weights = 3 * np.random.default_rng(seed).standard_normal((draws, batch))
+    got = vb.importance_bound(torch.from_numpy(weights))
+    np.testing.assert_allclose(got, np.log(np.exp(weights).mean(axis=0)), atol=1e-10)
+    far = vb.importance_bound(torch.from_numpy(weights - 2000)) + 2000  # where exp underflows
+    np.testing.assert_allclose(far, got, atol=1e-9)
+
+
+@given(log_weights)
+def test_the_bound_lies_between_the_mean_and_the_largest_log_weight(case):
+    draws, batch, seed = case
+    weights = torch.from_numpy(np.random.default_rng(seed).standard_normal((draws, batch)))
+    bound = vb.importance_bound(weights)
+    assert (weights.mean(0) - 1e-9 <= bound).all()
+    assert (bound <= weights.max(0).values + 1e-9).all()
+
+
+def small_model(seed=0):
+    torch.manual_seed(seed)
+    model = vb.dense_vae((1, 3, 3), latent_dim=2, hidden=(6,), activation="tanh")
+    return model.double(), torch.rand(2, 1, 3, 3, dtype=torch.float64).round()
+
+
+def test_with_one_draw_the_importance_weighted_bound_is_the_elbo_at_that_draw():
+    model, x = small_model()
+    torch.manual_seed(1)
+    terms = vb.ImportanceWeighted(samples=1)(model, x)
+    torch.testing.assert_close(terms.loss, terms.reconstruction + terms.kl)
+    torch.manual_seed(1)
+    mean, log_var = model.encode(x)
+    q = Normal(mean, (log_var / 2).exp())
+    z = q.mean + q.stddev * torch.randn(1, *mean.shape, dtype=torch.float64)[0]
+    fit = Bernoulli(logits=model.decode(z)).log_prob(x).flatten(1).sum(1)
+    prior = Normal(torch.zeros(()).double(), 1.0).log_prob(z).sum(1)
+    torch.testing.assert_close(-terms.loss, fit + prior - q.log_prob(z).sum(1))
+
+
+def gradients(objective, model, x, repeats):
+    """Return the encoder's and the decoder's gradient for each of many draws."""
+    rows = []
+    for seed in range(repeats):
+        torch.manual_seed(seed)
+        model.zero_grad()
+        objective(model, x).loss.mean().backward()
+        parts = (model.encoder.parameters(), model.decoder.parameters())
+        rows.append([torch.cat([p.grad.flatten() for p in part]) for part in parts])
+    return [torch.stack(part) for part in zip(*rows, strict=True)]
+
+
+def test_the_doubly_reparameterized_gradient_is_the_same_on_average_and_less_noisy():
+    model, x = small_model()
+    usual = gradients(vb.ImportanceWeighted(samples=16), model, x, 1500)
+    doubly = gradients(vb.ImportanceWeighted(16, doubly_reparameterized=True), model, x, 1500)
+    torch.testing.assert_close(doubly[1], usual[1])  # the decoder's gradient is the same
+    error = ((usual[0].var(0) + doubly[0].var(0)) / 1500).sqrt()
+    assert ((usual[0].mean(0) - doubly[0].mean(0)).abs() < 5 * error + 1e-12).all()
+    assert doubly[0].var(0).sum() < 0.7 * usual[0].var(0).sum()
+
+
+def test_the_importance_weighted_gradient_by_finite_differences():
+    model, x = small_model()
+    objective = vb.ImportanceWeighted(samples=4)
+    (weight,) = (p for name, p in model.encoder.named_parameters() if name == "mean.weight")
+
+    def loss():
+        torch.manual_seed(3)
+        return objective(model, x).loss.sum()
+
+    loss().backward()
+    for index in np.ndindex(2, 3):
+        step = torch.zeros_like(weight)
+        step[index] = 1e-6
+        with torch.no_grad():
+            weight += step
+            above = loss()
+            weight -= 2 * step
+            below = loss()
+            weight += step
+        assert weight.grad[index].item() == pytest.approx((above - below).item() / 2e-6, rel=1e-5)
+
+
+@pytest.mark.parametrize("samples", [0, -1])
+def test_a_count_of_samples_that_makes_no_sense_is_refused(samples):
+    with pytest.raises(ValueError, match=r"^samples: expected a positive whole number, got"):
+        vb.ImportanceWeighted(samples=samples)

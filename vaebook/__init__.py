@@ -14,14 +14,24 @@ from vaebook.checkpoints import load_model, save
 from vaebook.data import Dataset, Images, as_images, load
 from vaebook.evaluation import (
     Diagnosis,
+    LogLikelihood,
     bernoulli_floor,
     bits_per_dimension,
     diagnose,
+    log_likelihood,
     neighbour_accuracy,
 )
 from vaebook.export import export_onnx
 from vaebook.layers import summary
-from vaebook.objectives import Cyclical, NegativeELBO, Terms, Warmup, kl_per_dimension, kl_to_prior
+from vaebook.objectives import (
+    Cyclical,
+    ImportanceWeighted,
+    NegativeELBO,
+    Terms,
+    Warmup,
+    importance_bound,
+    kl_to_prior,
+)
 from vaebook.sampling import (
     decode,
     embed,
@@ -33,17 +43,17 @@ from vaebook.sampling import (
     traversal,
 )
 from vaebook.training import History, evaluate, fit, pick_device
-from vaebook.vae import VAE, conv_vae, dense_vae, layered_vae
+from vaebook.vae import VAE, Draws, conv_vae, dense_vae, kl_per_dimension, layered_vae
 from vaebook.zoo import pretrained, pretrained_card
 
 __all__ = [
-    "VAE", "Cyclical", "Dataset", "Diagnosis", "History", "Images", "NegativeELBO", "Terms",
-    "Warmup", "as_images", "bernoulli_floor", "bits_per_dimension", "conv_vae", "decode",
-    "dense_vae", "diagnose", "embed", "evaluate", "export_onnx", "fit", "from_scratch",
-    "interpolate", "kl_per_dimension", "kl_to_prior", "layered_vae", "likelihoods", "load",
-    "load_model", "neighbour_accuracy", "pick_device", "plot", "posterior", "pretrained",
-    "pretrained_card", "reconstruct", "sample_posterior", "sample_prior", "save", "summary",
-    "traversal",
+    "VAE", "Cyclical", "Dataset", "Diagnosis", "Draws", "History", "Images", "ImportanceWeighted",
+    "LogLikelihood", "NegativeELBO", "Terms", "Warmup", "as_images", "bernoulli_floor",
+    "bits_per_dimension", "conv_vae", "decode", "dense_vae", "diagnose", "embed", "evaluate",
+    "export_onnx", "fit", "from_scratch", "importance_bound", "interpolate", "kl_per_dimension",
+    "kl_to_prior", "layered_vae", "likelihoods", "load", "load_model", "log_likelihood",
+    "neighbour_accuracy", "pick_device", "plot", "posterior", "pretrained", "pretrained_card",
+    "reconstruct", "sample_posterior", "sample_prior", "save", "summary", "traversal",
 ]  # fmt: skip
 __version__ = version("vaebook")
 

@@ -1,6 +1,7 @@
 """Judging a model by more than its loss."""
 
 import math
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vaebook.data.images import as_images, minibatches
-from vaebook.networks import ImageShape
-from vaebook.objectives import kl_per_dimension
+from vaebook.data.images import as_images, batch_bounds, minibatches
+from vaebook.networks import ImageShape, eval_mode
+from vaebook.progress import Progress
 from vaebook.sampling import posterior, sample_prior
-from vaebook.vae import VAE, check_count
+from vaebook.training import prepare, seeded
+from vaebook.vae import VAE, check_count, check_positive, kl_per_dimension
 
+ELEMENTS = 2**22  # pixels that are decoded at once
 ACTIVE = 0.01  # the threshold of Burda et al. 2016
 
 
@@ -59,6 +62,79 @@ def diagnose(model: VAE, images: Any, *, seed: int = 0) -> Diagnosis:
     information = (log_own - _log_mixture(mean + std * noise, mean, log_var)).mean().item()
     activity = mean.var(0, unbiased=False)
     return Diagnosis(kl.numpy(), activity.numpy(), information, kl.sum().item() - information)
+
+
+@dataclass(frozen=True)
+class LogLikelihood:
+    """Estimates of log p(x), in nats, one for each image: lower bounds in expectation."""
+
+    per_image: Float[np.ndarray, " images"]
+    samples: int  # draws of z per image
+
+    @property
+    def mean(self) -> float:
+        """The mean over images; minus this is the figure of the literature's tables."""
+        return float(self.per_image.mean())
+
+    @property
+    def standard_error(self) -> float:
+        """How far the mean over as many other images of the kind would differ, typically."""
+        return float(self.per_image.std(ddof=1) / math.sqrt(len(self.per_image)))
+
+    def __repr__(self) -> str:
+        of = f"{len(self.per_image):,} images, {self.samples:,} samples each"
+        return f"log p(x) ≥ {self.mean:.2f} ± {self.standard_error:.2f} nats ({of})"
+
+
+@torch.no_grad()
+def log_likelihood(
+    model: VAE, images: Any, *, samples: int = 5000, seed: int = 0, progress: bool = True
+) -> LogLikelihood:
+    """Estimate log p(x) of images by importance sampling from q(z|x), in nats per image.
+
+    The logarithm of the mean of `samples` weights p(x, z) / q(z|x) (Burda et al. 2016, eq. 8),
+    for any likelihood. It is never above log p(x) in expectation, and how far it stays below
+    depends on the encoder: raise `samples` until it rises no more.
+
+    Parameters
+    ----------
+    images
+        What `as_images` takes. Pixels in between black and white have no likelihood under a
+        Bernoulli model: see `Images.binarized`.
+    samples, seed
+        K, the draws per image, and what decides them. Memory does not grow with either.
+    progress
+        Whether to show a bar.
+
+    Raises
+    ------
+    ValueError
+        For images that do not fit, or `samples` that are no positive whole number.
+
+    Examples
+    --------
+    >>> import vaebook as vb
+    >>> data = vb.load("digits").binarized()
+    >>> model = vb.dense_vae(data.image_shape, latent_dim=2)
+    >>> log_likelihood(model, data.test[:10], samples=100, progress=False).per_image.shape
+    (10,)
+    """
+    check_positive(samples=samples)
+    images = prepare(images, "images", model, model.device)
+    batch = 100
+    chunk = min(max(ELEMENTS // (batch * math.prod(model.image_shape)), 1), samples)
+    chunks = [chunk] * (samples // chunk) + [samples % chunk] * (samples % chunk > 0)
+    bar = Progress(len(batch_bounds(len(images), batch)) * len(chunks), enabled=progress)
+    found = []
+    with seeded(model.device, seed, 0), eval_mode(model), closing(bar):
+        for x in minibatches(images, batch, device=model.device):
+            total = torch.full((len(x),), -math.inf, dtype=torch.float64)
+            for draws in chunks:
+                more = model.draw(x, draws).log_weights.cpu().double().logsumexp(0)
+                total = torch.logaddexp(total, more)
+                bar.step()
+            found.append(total - math.log(samples))
+    return LogLikelihood(torch.cat(found).numpy(), samples)
 
 
 def _log_mixture(

@@ -1,13 +1,14 @@
 """What training minimizes, in nats per image, and how its KL weight changes as it goes on."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from vaebook.likelihoods import ImageBatch, PerImage
 from vaebook.networks import Codes
-from vaebook.vae import VAE, check_positive
+from vaebook.vae import VAE, DrawsOfBatch, check_positive, kl_per_dimension
 
 
 class Terms(NamedTuple):
@@ -16,11 +17,6 @@ class Terms(NamedTuple):
     loss: PerImage
     reconstruction: PerImage  # -log p(x|z) at one draw z ~ q(z|x)
     kl: PerImage  # KL(q(z|x) ‖ p(z))
-
-
-def kl_per_dimension(mean: Codes, log_var: Codes) -> Codes:
-    """Return KL(N(mean, exp(log_var)) ‖ N(0, 1)) of each image and latent dimension, in nats."""
-    return 0.5 * (mean.square() + log_var.exp() - 1 - log_var)
 
 
 def kl_to_prior(mean: Codes, log_var: Codes) -> PerImage:
@@ -121,7 +117,63 @@ class NegativeELBO:
         """Return the loss and its parts for each image, at one draw of z."""
         output = model(x)
         reconstruction = -model.likelihood.log_prob(output.params, x)
-        kls = kl_per_dimension(output.mean, output.log_var)
+        kls = output.kls
         kl = kls.sum(1)
         unspent = (self.free_bits - kls.mean(0)).relu().sum()
         return Terms(reconstruction + self.beta * (kl + unspent), reconstruction, kl)
+
+
+def importance_bound(log_weights: DrawsOfBatch) -> PerImage:
+    """Return the bound on log p(x) by K draws, in nats (Burda et al. 2016, eq. 8).
+
+    It is the logarithm of the mean of the weights p(x, z) / q(z|x). One draw gives the ELBO; in
+    expectation the bound rises with K, and goes to log p(x).
+
+    >>> import torch
+    >>> importance_bound(torch.tensor([[0.0], [math.log(3)]])).exp()
+    tensor([2.])
+    """
+    return log_weights.logsumexp(0) - math.log(len(log_weights))
+
+
+@dataclass(frozen=True)
+class ImportanceWeighted:
+    """The negative importance-weighted bound of Burda et al. 2016 (IWAE), for `fit`.
+
+    Of the `Terms`, `loss` is minus the bound; `reconstruction` and `kl` are means over the draws
+    of what the ELBO is made of, so that their sum is above the loss.
+
+    Parameters
+    ----------
+    samples
+        K, the draws of z per image. Time and memory grow with it.
+    doubly_reparameterized
+        Whether the encoder gets the gradient of Tucker et al. 2019 (eq. 8): the same on average,
+        but less noisy where K is large. For a `VAE` of one layer of codes.
+
+    Examples
+    --------
+    >>> import torch, vaebook as vb
+    >>> model = vb.dense_vae((1, 8, 8), latent_dim=2)
+    >>> terms = ImportanceWeighted(samples=5)(model, torch.rand(3, 1, 8, 8))
+    >>> bool((terms.loss <= terms.reconstruction + terms.kl).all())
+    True
+    """
+
+    samples: int = 50
+    doubly_reparameterized: bool = False
+
+    def __post_init__(self) -> None:
+        check_positive(samples=self.samples)
+
+    def __call__(self, model: VAE, x: ImageBatch) -> Terms:
+        """Return the loss and its parts for each image."""
+        draws = model.draw(x, self.samples, path_only=self.doubly_reparameterized)
+        loss = -importance_bound(draws.log_weights)
+        if self.doubly_reparameterized and draws.z.requires_grad:
+            # The bound gives a draw its normalized weight; on the way to the encoder, where the
+            # gradient passes z, it takes the square of it.
+            share = draws.log_weights.detach().softmax(0)[..., None]
+            draws.z.register_hook(lambda gradient: gradient * share)
+        fits, kls = -draws.likelihood.mean(0), (draws.posterior - draws.prior).mean(0)
+        return Terms(loss, fits.detach(), kls.detach())

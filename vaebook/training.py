@@ -127,11 +127,11 @@ def fit(
         raise ValueError("resume: expected a checkpoint to resume from, got checkpoint=None")
     device = pick_device(device)
     dtype = dtype or _fastest(device)
-    images = _prepare(images, "images", model, device)
+    images = prepare(images, "images", model, device)
     if isinstance(images, Images) and len(images) == 1:
         raise ValueError("images: expected at least 2 images to train on, got 1")
     if validation is not None:
-        validation = _prepare(validation, "validation", model, device)
+        validation = prepare(validation, "validation", model, device)
 
     model.to(device)
     optimizer = Adam(model.parameters(), lr=first, fused=device.type != "mps")
@@ -151,7 +151,7 @@ def fit(
         for epoch in range(done + 1, epochs + 1):
             score = _Score(epoch, "train")
             # A seed per epoch, not per run, so that a resumed run meets the same numbers.
-            with _seeded(device, seed, epoch) as generator:
+            with seeded(device, seed, epoch) as generator:
                 stream = minibatches(images, batch_size, device=device, generator=generator)
                 model.train()
                 for step, x in enumerate(stream, (epoch - 1) * steps):
@@ -206,9 +206,9 @@ def evaluate(
     In eval mode, with one draw of z per image from `seed`; a ValueError if images do not fit.
     """
     check_positive(batch_size=batch_size)
-    images = _prepare(images, "images", model, model.device)
+    images = prepare(images, "images", model, model.device)
     score = _Score(0, "test")
-    with _seeded(model.device, seed, 0), eval_mode(model):
+    with seeded(model.device, seed, 0), eval_mode(model):
         for x in minibatches(images, batch_size, device=model.device):
             score.add(objective(model, x), objective)
     return score.row()
@@ -274,7 +274,7 @@ class _Score:
 
 
 @contextmanager
-def _seeded(device: torch.device, seed: int, stream: int) -> Iterator[torch.Generator]:
+def seeded(device: torch.device, seed: int, stream: int) -> Iterator[torch.Generator]:
     """Random numbers of a run's own inside a block; the caller's go on untouched after it."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield torch.manual_seed((seed * 1_000_003 + stream) % 2**63)
@@ -291,7 +291,7 @@ def _snapshot(history: History, step: int, model: VAE, watched: Tensor | None) -
             history.posteriors.append((step, mean.cpu(), (0.5 * log_var).exp().cpu()))
 
 
-def _prepare(images: Any, name: str, model: VAE, device: torch.device) -> Any:
+def prepare(images: Any, name: str, model: VAE, device: torch.device) -> Any:
     """Check images against the model and put them on the device; leave a DataLoader alone."""
     if hasattr(images, "dataset"):
         return images

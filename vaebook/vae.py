@@ -5,12 +5,30 @@ from collections.abc import Sequence, Sized
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from vaebook import networks
 from vaebook.layers import summary
 from vaebook.likelihoods import ImageBatch, as_likelihood
 from vaebook.networks import Codes, ImageShape, eval_mode
+
+DrawsOfBatch = Float[Tensor, "draws batch"]
+
+
+def kl_per_dimension(mean: Codes, log_var: Codes) -> Codes:
+    """Return KL(N(mean, exp(log_var)) ‖ N(0, 1)) of each image and latent dimension, in nats."""
+    return 0.5 * (mean.square() + log_var.exp() - 1 - log_var)
+
+
+def log_normal(
+    z: Float[Tensor, "draws batch latent"],
+    mean: Float[Tensor, "#draws batch latent"] | Codes,
+    log_var: Float[Tensor, "#draws batch latent"] | Codes,
+) -> DrawsOfBatch:
+    """Return log N(z; mean, exp(log_var)), summed over the latent dimensions, in nats."""
+    squares = (z - mean).square() * (-log_var).exp()
+    return -0.5 * (squares + log_var + math.log(2 * math.pi)).sum(-1)
 
 
 class Output(NamedTuple):
@@ -20,6 +38,25 @@ class Output(NamedTuple):
     z: Codes
     mean: Codes
     log_var: Codes
+
+    @property
+    def kls(self) -> Codes:
+        """KL(q(z|x) ‖ p(z)) of each image and latent dimension, in nats."""
+        return kl_per_dimension(self.mean, self.log_var)
+
+
+class Draws(NamedTuple):
+    """Log-densities at draws z ~ q(z|x), in nats: what bounds on log p(x) are made of."""
+
+    likelihood: DrawsOfBatch  # log p(x|z)
+    prior: DrawsOfBatch  # log p(z)
+    posterior: DrawsOfBatch  # log q(z|x)
+    z: Float[Tensor, "draws batch latent"]
+
+    @property
+    def log_weights(self) -> DrawsOfBatch:
+        """The logarithms of the importance weights p(x, z) / q(z|x)."""
+        return self.likelihood + self.prior - self.posterior
 
 
 class VAE(nn.Module):
@@ -69,7 +106,9 @@ class VAE(nn.Module):
         mean, log_var = (output.to(x.dtype) for output in self.encoder(x))
         return mean, log_var
 
-    def reparameterize(self, mean: Codes, log_var: Codes) -> Codes:
+    def reparameterize(
+        self, mean: Float[Tensor, "*batch latent"], log_var: Float[Tensor, "*batch latent"]
+    ) -> Float[Tensor, "*batch latent"]:
         """Draw z ~ q(z|x) as mean + std · noise, through which gradients flow (eq. 4)."""
         return mean + (0.5 * log_var).exp() * torch.randn_like(mean)
 
@@ -83,6 +122,24 @@ class VAE(nn.Module):
         mean, log_var = self.encode(x)
         z = self.reparameterize(mean, log_var)
         return Output(self.decode(z), z, mean, log_var)
+
+    def draw(self, x: Tensor, draws: int, *, path_only: bool = False) -> Draws:
+        """Draw so many codes for each image and return the log-densities there.
+
+        With `path_only`, gradients reach the encoder through z alone and not through the
+        parameters of log q(z|x), whose part has mean 0 (Roeder et al. 2017).
+        """
+        mean, log_var = self.encode(x)
+        shape = (draws, *mean.shape)
+        z = self.reparameterize(mean.expand(shape), log_var.expand(shape))
+        params = self.decode(z.flatten(0, 1))
+        images = x.expand(draws, *x.shape).flatten(0, 1)
+        likelihood = self.likelihood.log_prob(params, images).unflatten(0, (draws, len(x)))
+        if path_only:
+            mean, log_var = mean.detach(), log_var.detach()
+        nothing = torch.zeros_like(mean)
+        posterior = log_normal(z, mean, log_var)
+        return Draws(likelihood, log_normal(z, nothing, nothing), posterior, z)
 
     @torch.no_grad()
     def sample(self, n: int = 64) -> ImageBatch:

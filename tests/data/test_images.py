@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, TensorDataset
 
+import vaebook as vb
 from vaebook.data import Images, as_images, batch_bounds, minibatches, to_pixels
 
 sides = st.integers(1, 9)
@@ -116,3 +117,59 @@ def test_any_float_outside_the_range_is_refused(value):
     else:
         with pytest.raises(ValueError, match="images: expected pixels in"):
             as_images(pixels)
+
+
+def grey(n=400):
+    ramp = np.linspace(0, 255, n).astype(np.uint8)
+    return vb.as_images(np.repeat(ramp, 16).reshape(n, 1, 4, 4), np.arange(n))
+
+
+def test_statically_binarized_pixels_are_drawn_once_with_their_grey_values():
+    images = grey().binarized("static", seed=3)
+    assert images.pixels.dtype == torch.uint8
+    assert set(images.pixels.unique().tolist()) == {0, 255}
+    error = 0.5 / np.sqrt(images.pixels[:200].numel())
+    assert (images.pixels[:200] == 255).float().mean().item() == pytest.approx(0.25, abs=5 * error)
+    again = grey().binarized("static", seed=3)
+    assert torch.equal(images.pixels, again.pixels)
+    assert not torch.equal(images.pixels, grey().binarized("static", seed=4).pixels)
+    assert torch.equal(images.labels, grey().labels)
+
+
+def test_dynamically_binarized_images_are_drawn_whenever_they_are_used():
+    images = grey().binarized("dynamic")
+    assert torch.equal(images.pixels, grey().pixels)
+    assert "anew" in repr(images)
+    torch.manual_seed(0)
+    first, second = (torch.cat([*vb.data.minibatches(images, 50)]) for _ in range(2))
+    assert set(first.unique().tolist()) == {0.0, 1.0}
+    assert not torch.equal(first, second)
+    expected = images.pixels.float() / 255
+    error = np.sqrt(0.25 / first.numel() * 2)
+    assert (first + second - 2 * expected).mean().abs() < 5 * error
+
+
+@pytest.mark.parametrize("change", [lambda i: i[3:9], lambda i: i[[1, 2]], lambda i: i.to("cpu")])
+def test_parts_and_copies_of_binarized_images_are_binarized(change):
+    assert change(grey().binarized()).redrawn
+    assert not change(grey().binarized("static")).redrawn
+
+
+def test_an_unknown_binarization_is_refused():
+    with pytest.raises(ValueError, match=r"^kind: expected one of dynamic, static, got 'once'"):
+        grey().binarized("once")
+
+
+def test_a_binarized_data_set_judges_every_model_on_the_same_images():
+    data = vb.load("digits")
+    dynamic, static = data.binarized(), data.binarized("static")
+    assert dynamic.train.redrawn
+    assert not dynamic.test.redrawn
+    assert torch.equal(dynamic.test.pixels, static.test.pixels)
+    assert "binarized anew at each use" in dynamic.source
+    assert "binarized once" in static.source
+
+
+def test_the_floor_of_binary_pixels_is_nothing():
+    assert vb.bernoulli_floor(grey().binarized("static")) == 0
+    assert vb.bernoulli_floor(grey().binarized("dynamic")) == 0

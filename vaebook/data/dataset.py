@@ -58,6 +58,16 @@ class Dataset:
         """Channels, height and width of every image."""
         return self.train.image_shape
 
+    def binarized(self, kind: str = "dynamic") -> "Dataset":
+        """Return the data with pixels that are 0 or 1, as `Images.binarized` draws them.
+
+        The test images are drawn once in any case, so that every model is judged on the same.
+        """
+        test = self.test and self.test.binarized("static", seed=1)
+        how = "anew at each use" if kind == "dynamic" else "once"
+        source = f"{self.source}; training images binarized {how}, test images once"
+        return replace(self, train=self.train.binarized(kind), test=test, source=source)
+
 
 def cache_folder() -> Path:
     """Return the user's cache folder for this package."""

@@ -1,7 +1,7 @@
 """Images at rest, and the one place where they become model input."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,6 +11,7 @@ from jaxtyping import Float32, Int64, UInt8
 from torch import Generator, Tensor
 
 Device = torch.device | str
+BINARIZATIONS = ("dynamic", "static")
 Pixels = UInt8[Tensor, "images channels height width"] | Float32[Tensor, "images c h w"]
 
 
@@ -24,6 +25,7 @@ class Images:
 
     pixels: Pixels
     labels: Int64[Tensor, " labels"] | None = None
+    redrawn: bool = False  # whether `minibatches` makes each pixel 0 or 1 anew, see `binarized`
 
     def __post_init__(self) -> None:
         check_pixels(self.pixels, "images")
@@ -43,17 +45,34 @@ class Images:
         """Return the images at a position, a slice, positions or a boolean mask, as `Images`."""
         if not isinstance(index, slice):
             index = torch.atleast_1d(torch.as_tensor(index))
-        return Images(self.pixels[index], None if self.labels is None else self.labels[index])
+        labels = None if self.labels is None else self.labels[index]
+        return Images(self.pixels[index], labels, self.redrawn)
 
     def __repr__(self) -> str:
         dtype, *_ = _describe(self.pixels).split()
         size = "×".join(map(str, self.image_shape))
         labels = "no labels" if self.labels is None else f"{len(self.labels.unique())} classes"
-        return f"Images({len(self):,} of {size}, {dtype}, {labels})"
+        drawn = ", binarized anew at each use" if self.redrawn else ""
+        return f"Images({len(self):,} of {size}, {dtype}, {labels}{drawn})"
 
     def to(self, device: Device) -> "Images":
         """Return the same images on another device, as compact as they are here."""
-        return Images(self.pixels.to(device), self.labels)
+        return Images(self.pixels.to(device), self.labels, self.redrawn)
+
+    def binarized(self, kind: str = "dynamic", seed: int = 0) -> "Images":
+        """Return images of pixels that are 0 or 1, each 1 with its grey value as probability.
+
+        ``"static"`` draws them once, by `seed` (Salakhutdinov & Murray 2008); ``"dynamic"`` keeps
+        the grey values and draws whenever the images are used as model input, so that no two
+        epochs show the same ones (Burda et al. 2016). Likelihoods on the two do not compare.
+        """
+        if kind not in BINARIZATIONS:
+            raise ValueError(f"kind: expected one of {', '.join(BINARIZATIONS)}, got {kind!r}")
+        if kind == "dynamic":
+            return replace(self, redrawn=True)
+        generator = torch.Generator().manual_seed(seed)
+        draws = torch.bernoulli(to_pixels(self.pixels, "cpu"), generator=generator)
+        return Images(draws.mul_(255).byte(), self.labels)
 
 
 def as_images(images: Any, labels: Any = None, *, name: str = "images") -> Images:
@@ -116,7 +135,9 @@ def minibatches(
     if generator is not None:
         order = torch.randperm(len(pixels), generator=generator).to(pixels.device)
     for start, stop in batch_bounds(len(pixels), batch_size):
-        yield to_pixels(pixels[start:stop] if order is None else pixels[order[start:stop]], device)
+        batch = pixels[start:stop] if order is None else pixels[order[start:stop]]
+        x = to_pixels(batch, device)
+        yield torch.bernoulli(x) if images.redrawn else x
 
 
 def batch_bounds(count: int, batch_size: int) -> list[tuple[int, int]]:
