@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-from vaebook import likelihoods
+from vaebook import fidelity, likelihoods
 from vaebook.checkpoints import load_model, save
 from vaebook.data import Dataset, Images, as_images, load
 from vaebook.evaluation import (
@@ -22,6 +22,7 @@ from vaebook.evaluation import (
     neighbour_accuracy,
 )
 from vaebook.export import export_onnx
+from vaebook.hierarchical import LadderVAE, kl_normal, kl_per_level, ladder_vae
 from vaebook.layers import summary
 from vaebook.objectives import (
     Cyclical,
@@ -48,12 +49,13 @@ from vaebook.zoo import pretrained, pretrained_card
 
 __all__ = [
     "VAE", "Cyclical", "Dataset", "Diagnosis", "Draws", "History", "Images", "ImportanceWeighted",
-    "LogLikelihood", "NegativeELBO", "Terms", "Warmup", "as_images", "bernoulli_floor",
+    "LadderVAE", "LogLikelihood", "NegativeELBO", "Terms", "Warmup", "as_images", "bernoulli_floor",
     "bits_per_dimension", "conv_vae", "decode", "dense_vae", "diagnose", "embed", "evaluate",
-    "export_onnx", "fit", "from_scratch", "importance_bound", "interpolate", "kl_per_dimension",
-    "kl_to_prior", "layered_vae", "likelihoods", "load", "load_model", "log_likelihood",
-    "neighbour_accuracy", "pick_device", "plot", "posterior", "pretrained", "pretrained_card",
-    "reconstruct", "sample_posterior", "sample_prior", "save", "summary", "traversal",
+    "export_onnx", "fidelity", "fit", "from_scratch", "importance_bound", "interpolate",
+    "kl_normal", "kl_per_dimension", "kl_per_level", "kl_to_prior", "ladder_vae", "layered_vae",
+    "likelihoods", "load", "load_model", "log_likelihood", "neighbour_accuracy", "pick_device",
+    "plot", "posterior", "pretrained", "pretrained_card", "reconstruct", "sample_posterior",
+    "sample_prior", "save", "summary", "traversal",
 ]  # fmt: skip
 __version__ = version("vaebook")
 

@@ -35,7 +35,8 @@ def embed(model: VAE, images: Any) -> Float[np.ndarray, "images latent"]:
 
 def reconstruct(model: VAE, images: Any) -> ImageBatch:
     """Return what the posterior means of images decode to, in [0, 1], on the CPU."""
-    return decode(model, posterior(model, images)[0])
+    batches = minibatches(as_images(images), 500, device=model.device)
+    return torch.cat([model.reconstruct(x).float().cpu() for x in batches])
 
 
 @torch.no_grad()

@@ -139,7 +139,8 @@ def fit(
     if resume and Path(str(checkpoint)).exists():
         _restore(str(checkpoint), model, optimizer, history)
     done = history.rows[-1]["epoch"] if history.rows else 0
-    normalizes = any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    norms = nn.modules.batchnorm._BatchNorm
+    normalizes = any(isinstance(module, norms) for module in model.modules())
     known = isinstance(images, Images)
     steps = len(batch_bounds(len(images), batch_size) if known else images)
     shots = {round(i * epochs * steps / max(snapshots - 1, 1)) for i in range(snapshots)}
