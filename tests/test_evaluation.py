@@ -55,6 +55,30 @@ def test_labels_of_another_length_are_refused():
     z, labels = blobs(spread=1)
     with pytest.raises(ValueError, match=r"^labels: expected one for each of 100 codes, got 99"):
         vb.neighbour_accuracy(z, labels[:-1])
+    with pytest.raises(ValueError, match=r"^labels: expected one for each of 100 codes, got 99"):
+        vb.linear_accuracy(z, labels[:-1])
+
+
+def test_a_linear_probe_sees_what_a_line_can_divide():
+    """By a quadrant's colour neighbours tell exclusive-or, and no line does."""
+    rng = np.random.default_rng(0)
+    z = rng.uniform(0.1, 1, (1000, 2)) * rng.choice([-1, 1], (1000, 2))
+    left, either = z[:, 0] < 0, (z[:, 0] < 0) ^ (z[:, 1] < 0)
+    assert vb.linear_accuracy(z, left) == 1.0
+    assert vb.linear_accuracy(z * [1e-3, 1e3], left) == 1.0  # in whatever units
+    assert vb.linear_accuracy(z, either) == pytest.approx(0.5, abs=0.1)
+    assert vb.neighbour_accuracy(z, either) > 0.98
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 1000), st.floats(1, 8))
+def test_a_linear_probe_comes_near_the_best_line(seed, apart):
+    """Two Gaussians of one shape: Bayes' rule is linear, and right with probability Phi(d/2)."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([0, 1], 2000)
+    z = rng.standard_normal((4000, 3)) + apart * labels[:, None] * [1, 0, 0]
+    best = Normal(0.0, 1.0).cdf(torch.tensor(apart / 2)).item()
+    assert vb.linear_accuracy(z, labels) == pytest.approx(best, abs=0.03)
 
 
 class Table(nn.Module):

@@ -20,6 +20,7 @@ from vaebook.networks import (
     FewTranspose2d,
     MixedTranspose2d,
     PointTranspose2d,
+    Residual,
     conv_layers,
     dense_layers,
     stack,
@@ -256,6 +257,34 @@ def test_decoder_by_hand(shape):
     torch.testing.assert_close(model.decode(z), h, rtol=1e-4, atol=1e-5)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 17, 22)])
+def test_residual_blocks_by_hand(shape):
+    model = with_running_statistics(vb.conv_vae(shape, latent_dim=3, width=4, residual=2))
+    blocks = layers(model, Residual)
+    assert [block.body[0].num_features for block in blocks] == [
+        *(4, 4, 8, 8, 16, 16, 32, 32), *(16, 16, 8, 8, 4, 4)
+    ]  # fmt: skip
+    for block in blocks:
+        x = torch.randn(2, block.body[0].num_features, 5, 4)
+        h = x
+        both = layers(block, nn.BatchNorm2d), layers(block, nn.Conv2d)
+        for norm, conv in zip(*both, strict=True):
+            patches = F.unfold(leaky_relu(batch_norm(h, norm)), 3, padding=1)
+            h = (conv.weight.flatten(1) @ patches).unflatten(2, (5, 4))
+        torch.testing.assert_close(block(x), x + h, rtol=1e-4, atol=1e-5)
+    for conv in [layers(block, nn.Conv2d)[-1] for block in blocks]:
+        conv.weight.zero_()
+    plain = vb.conv_vae(shape, latent_dim=3, width=4).eval()
+    inside = tuple(f"{name}." for name, part in model.named_modules() if part in blocks)
+    own = [part for name, part in model.state_dict().items() if not name.startswith(inside)]
+    plain.load_state_dict(dict(zip(plain.state_dict(), own, strict=True)))
+    x = torch.rand(2, *shape)
+    torch.testing.assert_close(plain.encode(x), model.encode(x))
+    z = torch.randn(2, 3)
+    torch.testing.assert_close(plain.decode(z), model.decode(z))
+
+
 NUMPY = {
     "relu": lambda a: np.maximum(a, 0),
     "leaky_relu": lambda a: np.where(a > 0, a, 0.01 * a),
@@ -332,6 +361,7 @@ def test_the_planned_shape_is_the_one_that_leaves(maps, dense, channels, height,
 def test_a_built_in_model_is_its_list_of_layers_also_from_json(shape, tmp_path):
     for built_in, lists in [
         (partial(vb.conv_vae, width=4), conv_layers(shape, 4)),
+        (partial(vb.conv_vae, width=4, residual=1), conv_layers(shape, 4, 1)),
         (partial(vb.dense_vae, hidden=(7, 5)), dense_layers(shape, (7, 5), "softplus")),
     ]:
         torch.manual_seed(0)
@@ -362,6 +392,8 @@ SMALL = [dict(kind="dense", size=784), dict(kind="reshape", shape=[1, 28, 28])]
         ("encoder[0]", [dict(kind="dense", sizes=3)], "a dense layer by size, bias", "sizes"),
         ("encoder[0]", [dict(kind="dense", size=3, shape=[1, 1, 3])], "a dense layer", "shape"),
         ("encoder[0]", [dict(kind="pool", activation="rlu")], "one of relu, leaky_relu", "rlu"),
+        ("encoder[0]", [dict(kind="residual", size=3)], "a residual layer by activation", "size"),
+        ("encoder[1]", [SMALL[0], dict(kind="residual")], "channels × height", "784 features"),
         ("encoder[0]", [dict(kind="dense", size=0)], "a positive whole number as its size", "0"),
         ("encoder[0]", [dict(kind="dense", size=2.0)], "a positive whole number", "2.0"),
         ("encoder[0]", [dict(kind="conv", channels=2, norm=1)], "true or false as its norm", "1"),

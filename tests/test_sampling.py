@@ -173,10 +173,49 @@ def test_posterior_draws_have_the_posterior_moments():
     assert vb.sample_posterior(MODEL, DATA.test, 7).equal(draws[7])
 
 
+@pytest.mark.parametrize("kind", ["mixture", "kernel"])
+def test_a_density_of_codes_has_their_moments(kind):
+    draws = vb.sample_density(MODEL, DATA.train, 5000, kind=kind, components=5)
+    codes = vb.sample_posterior(MODEL, DATA.train)
+    assert draws.shape == (5000, 4)
+    assert torch.allclose(draws.mean(0), codes.mean(0), atol=0.1 * codes.std())
+    # A kernel density is wider than its data by the kernel: Scott's width is n^(-1/(d+4)).
+    width = len(codes) ** (-1 / 8) if kind == "kernel" else 0.0
+    expected = (codes.T.cov() + width**2 * torch.eye(4)).diagonal()
+    assert torch.allclose(draws.T.cov().diagonal(), expected, rtol=0.15)
+    assert vb.sample_density(MODEL, DATA.train, 5000, kind=kind, components=5).equal(draws)
+
+
+def test_a_mixture_finds_the_codes_that_a_gaussian_misses():
+    """Two tight heaps of codes far from each other, and nothing between them."""
+
+    class Sign(torch.nn.Module):
+        def forward(self, x):
+            mean = torch.where(x[:, 0, 0, :1] > 0.5, 3.0, -3.0)
+            return mean, torch.full_like(mean, -4.0)
+
+    model = vb.VAE(Sign(), torch.nn.Linear(1, 1), image_shape=(1, 2, 2), latent_dim=1)
+    images = torch.arange(200).remainder(2).float()[:, None, None].expand(200, 2, 2)
+    draws = vb.sample_density(model, images, 1000, components=2)
+    assert ((draws.abs() - 3).abs() < 1).all()
+    assert (draws > 0).float().mean() == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_density_that_cannot_be_fitted_is_refused():
+    with pytest.raises(ValueError, match=r"^kind: expected 'mixture' or 'kernel', got 'cubist'"):
+        vb.sample_density(MODEL, DATA.test, kind="cubist")
+    with pytest.raises(ValueError, match=r"^components: expected at most 3, as many as images"):
+        vb.sample_density(MODEL, DATA.test[:3], components=4)
+    with pytest.raises(ValueError, match=r"^n: "):
+        vb.sample_density(MODEL, DATA.test, 0)
+
+
 def test_drawing_leaves_the_callers_random_numbers_alone():
     before = torch.get_rng_state()
     vb.sample_prior(MODEL)
     vb.sample_posterior(MODEL, DATA.test[:3])
+    vb.sample_density(MODEL, DATA.test[:30], components=2)
     vb.traversal(MODEL, steps=2)
     assert torch.get_rng_state().equal(before)
 

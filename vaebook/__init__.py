@@ -11,6 +11,7 @@ from typing import Any
 
 from vaebook import fidelity, likelihoods
 from vaebook.checkpoints import load_model, save
+from vaebook.conditional import ConditionalVAE, conditional_vae
 from vaebook.data import Dataset, Images, as_images, load
 from vaebook.evaluation import (
     Diagnosis,
@@ -18,6 +19,7 @@ from vaebook.evaluation import (
     bernoulli_floor,
     bits_per_dimension,
     diagnose,
+    linear_accuracy,
     log_likelihood,
     neighbour_accuracy,
 )
@@ -39,6 +41,7 @@ from vaebook.sampling import (
     interpolate,
     posterior,
     reconstruct,
+    sample_density,
     sample_posterior,
     sample_prior,
     traversal,
@@ -48,13 +51,14 @@ from vaebook.vae import VAE, Draws, conv_vae, dense_vae, kl_per_dimension, layer
 from vaebook.zoo import pretrained, pretrained_card
 
 __all__ = [
-    "VAE", "Cyclical", "Dataset", "Diagnosis", "Draws", "History", "Images", "ImportanceWeighted",
-    "LadderVAE", "LogLikelihood", "NegativeELBO", "Terms", "Warmup", "as_images", "bernoulli_floor",
-    "bits_per_dimension", "conv_vae", "decode", "dense_vae", "diagnose", "embed", "evaluate",
-    "export_onnx", "fidelity", "fit", "from_scratch", "importance_bound", "interpolate",
-    "kl_normal", "kl_per_dimension", "kl_per_level", "kl_to_prior", "ladder_vae", "layered_vae",
-    "likelihoods", "load", "load_model", "log_likelihood", "neighbour_accuracy", "pick_device",
-    "plot", "posterior", "pretrained", "pretrained_card", "reconstruct", "sample_posterior",
+    "VAE", "ConditionalVAE", "Cyclical", "Dataset", "Diagnosis", "Draws", "History", "Images",
+    "ImportanceWeighted", "LadderVAE", "LogLikelihood", "NegativeELBO", "Terms", "Warmup",
+    "as_images", "bernoulli_floor", "bits_per_dimension", "conditional_vae", "conv_vae", "decode",
+    "dense_vae", "diagnose", "embed", "evaluate", "export_onnx", "fidelity", "fit", "from_scratch",
+    "importance_bound", "interpolate", "kl_normal", "kl_per_dimension", "kl_per_level",
+    "kl_to_prior", "ladder_vae", "layered_vae", "likelihoods", "linear_accuracy", "load",
+    "load_model", "log_likelihood", "neighbour_accuracy", "pick_device", "plot", "posterior",
+    "pretrained", "pretrained_card", "reconstruct", "sample_density", "sample_posterior",
     "sample_prior", "save", "summary", "traversal",
 ]  # fmt: skip
 __version__ = version("vaebook")

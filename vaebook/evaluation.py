@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vaebook.conditional import batches
 from vaebook.data.images import as_images, batch_bounds, minibatches
 from vaebook.networks import ImageShape, eval_mode
 from vaebook.progress import Progress
@@ -127,10 +128,10 @@ def log_likelihood(
     bar = Progress(len(batch_bounds(len(images), batch)) * len(chunks), enabled=progress)
     found = []
     with seeded(model.device, seed, 0), eval_mode(model), closing(bar):
-        for x in minibatches(images, batch, device=model.device):
+        for given, x in batches(model, images, batch, device=model.device):
             total = torch.full((len(x),), -math.inf, dtype=torch.float64)
             for draws in chunks:
-                more = model.draw(x, draws).log_weights.cpu().double().logsumexp(0)
+                more = given.draw(x, draws).log_weights.cpu().double().logsumexp(0)
                 total = torch.logaddexp(total, more)
                 bar.step()
             found.append(total - math.log(samples))
@@ -162,13 +163,32 @@ def neighbour_accuracy(
     `neighbours` finds, each code being judged only by neighbours from the other `folds`
     (stratified, shuffled by a fixed seed). Raises a ValueError for labels of another length.
     """
-    from sklearn.model_selection import StratifiedKFold, cross_val_score
     from sklearn.neighbors import KNeighborsClassifier
+
+    return _cross_validated(KNeighborsClassifier(neighbours), z, labels, folds)
+
+
+def linear_accuracy(z: Float[np.ndarray, "images latent"], labels: Any, *, folds: int = 5) -> float:
+    """Return how well a linear classifier of codes tells an image's class, 0 to 1.
+
+    The linear probe of Alain & Bengio 2017: the share of the codes `z`, such as `embed` returns,
+    whose class a logistic regression finds that was fitted to the other `folds`, which are those
+    of `neighbour_accuracy`. Raises a ValueError for labels of another length.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    return _cross_validated(probe, z, labels, folds)
+
+
+def _cross_validated(classifier: Any, z: Any, labels: Any, folds: int) -> float:
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
 
     check_count("labels", labels, len(z), "codes")
     split = StratifiedKFold(folds, shuffle=True, random_state=0)
-    scores = cross_val_score(KNeighborsClassifier(neighbours), z, np.asarray(labels), cv=split)
-    return float(scores.mean())
+    return float(cross_val_score(classifier, z, np.asarray(labels), cv=split).mean())
 
 
 def bernoulli_floor(images: Any) -> float:

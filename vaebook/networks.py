@@ -16,8 +16,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 
-from vaebook.likelihoods import ImageBatch
-
 ImageShape = tuple[int, int, int]
 Shape = tuple[int, ...]  # of one image or feature vector, without the batch
 Pair = tuple[int, int]
@@ -54,7 +52,7 @@ class Encoder(nn.Module):
         self.mean = nn.Linear(features, latent_dim)
         self.log_var = nn.Linear(features, latent_dim)
 
-    def forward(self, x: ImageBatch) -> tuple[Codes, Codes]:
+    def forward(self, x: Float[Tensor, "batch *image"]) -> tuple[Codes, Codes]:
         """Return the mean and the log-variance of q(z|x)."""
         features = self.body(x)
         return self.mean(features), self.log_var(features)
@@ -132,6 +130,25 @@ class FewTranspose2d(nn.ConvTranspose2d):
         return _ProductAndSum.apply(x, self.weight, self.stride, self.padding, self.output_padding)
 
 
+class Residual(nn.Module):
+    """Two 3×3 convolutions whose output is added to their input (He et al. 2016).
+
+    Batch norm and leaky ReLU come before each of them, so that the sum itself stays untouched.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(2):
+            conv = Conv2dBeforeNorm(channels, channels, kernel_size=3, padding=1, bias=False)
+            layers += [nn.BatchNorm2d(channels), nn.LeakyReLU(), conv]
+        self.body = nn.Sequential(*layers)
+
+    def forward(self, x: Maps) -> Maps:
+        """Return maps of the same shape."""
+        return x + self.body(x)
+
+
 class _ProductAndSum(torch.autograd.Function):
     """Each pixel times the kernel, then the sum where kernels overlap; gradients as usual."""
 
@@ -203,9 +220,13 @@ def _transposed_conv(
     return modules + [nn.BatchNorm2d(channels)] * norm, (channels, *out)
 
 
+def _residual(into: Shape, /) -> Built:
+    return [Residual(_maps(into)[0])], into
+
+
 KINDS: dict[str, Callable[..., Built]] = {
     "dense": _dense, "conv": _conv, "transposed_conv": _transposed_conv, "pool": _pool,
-    "reshape": _reshape,
+    "reshape": _reshape, "residual": _residual,
 }  # fmt: skip
 
 
@@ -255,7 +276,7 @@ def stack(name: str, layers: Layers, shape: Shape) -> Built:
             built, out = build(shape, **keys)
         except TypeError:
             _, *known = inspect.signature(build).parameters
-            wanted = f"a {layer['kind']} layer by {', '.join(known)} and activation"
+            wanted = f"a {layer['kind']} layer by {', '.join([*known, 'activation'])}"
             raise ValueError(f"{place}: expected {wanted}, got {layer!r}") from None
         except ValueError as error:
             raise ValueError(f"{place}: {error}, got {_times(shape)}") from None
@@ -272,7 +293,7 @@ def stack(name: str, layers: Layers, shape: Shape) -> Built:
     return modules, shape
 
 
-def encoder(layers: Layers, image_shape: ImageShape, latent_dim: int) -> Encoder:
+def encoder(layers: Layers, image_shape: Shape, latent_dim: int) -> Encoder:
     """Build an encoder whose body is a list of layers."""
     modules, shape = stack("encoder", layers, image_shape)
     if len(shape) > 1:
@@ -288,7 +309,9 @@ def decoder(layers: Layers, image_shape: ImageShape, latent_dim: int) -> nn.Sequ
     return nn.Sequential(*modules)
 
 
-def conv_layers(image_shape: ImageShape, width: int = 28) -> tuple[list[dict], list[dict]]:
+def conv_layers(
+    image_shape: ImageShape, width: int = 28, residual: int = 0
+) -> tuple[list[dict], list[dict]]:
     """Describe the encoder and the decoder of `vaebook.conv_vae`.
 
     The encoder has four 3×3 convolutions of stride 2, each with batch norm and leaky ReLU. The
@@ -299,6 +322,8 @@ def conv_layers(image_shape: ImageShape, width: int = 28) -> tuple[list[dict], l
     [224, 1, 1] → [112, 4, 4] → [56, 8, 8] → [28, 14, 14] → [1, 28, 28]. Other sizes are planned
     backwards from the image by `upsampling_sizes`, and the padding of each layer follows. No
     convolution has a bias: batch norm brings its own, and the last layer follows the R original.
+
+    After each layer with batch norm come so many `residual` blocks at its size.
     """
     block: dict[str, Any] = dict(norm=True, activation="leaky_relu")
     down: list[dict] = [
@@ -317,7 +342,12 @@ def conv_layers(image_shape: ImageShape, width: int = 28) -> tuple[list[dict], l
         shared = dict(kernel=4, stride=stride, padding=padding, output_padding=extra, bias=False)
         up.append(dict(kind="transposed_conv", channels=channels, **shared))
         up[-1] |= block if i < 3 else {}
-    return down, up
+    return _with_residual(down, residual), _with_residual(up, residual)
+
+
+def _with_residual(layers: list[dict], count: int) -> list[dict]:
+    blocks = [dict(kind="residual")] * count
+    return [each for layer in layers for each in [layer, *(blocks if "norm" in layer else [])]]
 
 
 def upsampling_sizes(side: int) -> list[int]:

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from vaebook.data.images import as_images, minibatches
+from vaebook.conditional import batches
+from vaebook.data.images import as_images
 from vaebook.likelihoods import ImageBatch
 from vaebook.networks import Codes, eval_mode
 from vaebook.vae import VAE, check_positive
@@ -23,7 +24,8 @@ def posterior(model: VAE, images: Any) -> tuple[Codes, Codes]:
     """
     images = as_images(images)
     with eval_mode(model):
-        parts = [model.encode(x) for x in minibatches(images, 500, device=model.device)]
+        stream = batches(model, images, 500, device=model.device)
+        parts = [given.encode(x) for given, x in stream]
     mean, log_var = (torch.cat(part).float().cpu() for part in zip(*parts, strict=True))
     return mean, (0.5 * log_var).exp()
 
@@ -35,8 +37,8 @@ def embed(model: VAE, images: Any) -> Float[np.ndarray, "images latent"]:
 
 def reconstruct(model: VAE, images: Any) -> ImageBatch:
     """Return what the posterior means of images decode to, in [0, 1], on the CPU."""
-    batches = minibatches(as_images(images), 500, device=model.device)
-    return torch.cat([model.reconstruct(x).float().cpu() for x in batches])
+    stream = batches(model, as_images(images), 500, device=model.device)
+    return torch.cat([given.reconstruct(x).float().cpu() for given, x in stream])
 
 
 @torch.no_grad()
@@ -57,6 +59,34 @@ def sample_posterior(model: VAE, images: Any, seed: int = 0) -> Codes:
     """Draw one code for each image from q(z|x): together, draws from the aggregate posterior."""
     mean, std = posterior(model, images)
     return mean + std * sample_prior(model, len(mean), seed)
+
+
+def sample_density(
+    model: VAE, images: Any, n: int = 64, *, kind: Literal["mixture", "kernel"] = "mixture",
+    components: int = 10, seed: int = 0,
+) -> Codes:  # fmt: skip
+    """Draw `n` codes from a density fitted to the codes of images, one from each q(z|x).
+
+    Where these codes together are not like the prior, such codes decode better (Ghosh et al.
+    2020, sec. 4). ``"mixture"`` is one of so many Gaussians with full covariances, ``"kernel"`` has
+    a Gaussian at each code, as wide as Scott's rule has it: best in few dimensions. Both are
+    scikit-learn's. Raises a ValueError for another kind, or fewer images than components.
+    """
+    from sklearn.mixture import GaussianMixture
+    from sklearn.neighbors import KernelDensity
+
+    check_positive(n=n, components=components)
+    if kind not in ("mixture", "kernel"):
+        raise ValueError(f"kind: expected 'mixture' or 'kernel', got {kind!r}")
+    z = sample_posterior(model, images, seed).double().numpy()
+    if kind == "kernel":
+        drawn = KernelDensity(bandwidth="scott").fit(z).sample(n, random_state=seed)
+    elif len(z) < components:
+        raise ValueError(f"components: expected at most {len(z)}, as many as images")
+    else:
+        mixture = GaussianMixture(components, random_state=seed).fit(z)
+        drawn = np.random.default_rng(seed).permutation(mixture.sample(n)[0])
+    return torch.from_numpy(drawn).float()
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from vaebook.checkpoints import load_weights, read, require_config, write
-from vaebook.data.images import Images, as_images, batch_bounds, minibatches, to_pixels
+from vaebook.conditional import batches
+from vaebook.data.images import Images, as_images, batch_bounds, to_pixels
 from vaebook.networks import eval_mode
 from vaebook.objectives import NegativeELBO, Terms
 from vaebook.progress import Progress
@@ -153,9 +154,9 @@ def fit(
             score = _Score(epoch, "train")
             # A seed per epoch, not per run, so that a resumed run meets the same numbers.
             with seeded(device, seed, epoch) as generator:
-                stream = minibatches(images, batch_size, device=device, generator=generator)
+                stream = batches(model, images, batch_size, device=device, generator=generator)
                 model.train()
-                for step, x in enumerate(stream, (epoch - 1) * steps):
+                for step, (given, x) in enumerate(stream, (epoch - 1) * steps):
                     if step in shots:
                         _snapshot(history, step, model, watched)
                     if len(x) == 1 and normalizes:
@@ -168,7 +169,7 @@ def fit(
                     now = objective_at(part_done)
                     # Per step: autocast keeps its copies of the weights until it is left.
                     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                        terms = now(model, x)
+                        terms = now(given, x)
                     optimizer.zero_grad()
                     terms.loss.mean().backward()
                     optimizer.step()
@@ -210,8 +211,8 @@ def evaluate(
     images = prepare(images, "images", model, model.device)
     score = _Score(0, "test")
     with seeded(model.device, seed, 0), eval_mode(model):
-        for x in minibatches(images, batch_size, device=model.device):
-            score.add(objective(model, x), objective)
+        for given, x in batches(model, images, batch_size, device=model.device):
+            score.add(objective(given, x), objective)
     return score.row()
 
 

@@ -158,8 +158,9 @@ class VAE(nn.Module):
 
 
 def conv_vae(
-    image_shape: ImageShape, latent_dim: int, *, width: int = 28, likelihood: Any = "bernoulli"
-) -> VAE:
+    image_shape: ImageShape, latent_dim: int, *, width: int = 28, residual: int = 0,
+    likelihood: Any = "bernoulli",
+) -> VAE:  # fmt: skip
     """Build a convolutional VAE for images of any size from 16 to 128 pixels a side.
 
     For 1×28×28 these are the layers of the R original: four strided convolutions with batch
@@ -171,6 +172,9 @@ def conv_vae(
         Channels, height and width of an image; number of latent dimensions.
     width
         Channels after the first convolution; the others make 2, 4 and 8 times as many.
+    residual
+        Residual blocks after each convolution of the encoder, and after each but the last of the
+        decoder: slower, and sharper.
     likelihood
         p(x|z), as for `VAE`.
 
@@ -186,10 +190,15 @@ def conv_vae(
     """
     image_shape = _check_shape(image_shape, smallest=16, largest=128)
     check_positive(latent_dim=latent_dim, width=width)
+    if not (isinstance(residual, int) and residual >= 0):
+        raise ValueError(f"residual: expected a whole number, 0 or more, got {residual!r}")
     likelihood = as_likelihood(likelihood)
     shared: Any = dict(image_shape=image_shape, latent_dim=latent_dim)
     config = dict(builder="conv_vae", width=width, likelihood=likelihood.spec, **shared)
-    return _assemble(*networks.conv_layers(image_shape, width), likelihood, config, shared)
+    config |= dict(residual=residual) if residual else {}
+    return _assemble(
+        *networks.conv_layers(image_shape, width, residual), likelihood, config, shared
+    )
 
 
 def dense_vae(
@@ -239,9 +248,10 @@ def layered_vae(
     * ``conv``: `channels`, `kernel` (3), `stride` (1), `padding` (0), `norm` for batch norm;
     * ``transposed_conv``: the same with `kernel` 4, and `output_padding` (0);
     * ``pool``: the maximum over squares of `size` (2) pixels;
+    * ``residual``: two convolutions with batch norm, whose output is added to the input;
     * ``reshape``: features seen as maps of a `shape`, [channels, height, width].
 
-    All but the last two also take ``bias`` (true), and all an `activation`: ``relu``,
+    All but the last three also take ``bias`` (true), and all an `activation`: ``relu``,
     ``leaky_relu``, ``softplus``, ``tanh`` or ``gelu``.
 
     Parameters

@@ -120,24 +120,33 @@ def to_pixels(pixels: Tensor, device: Device) -> Float32[Tensor, "*shape"]:
 def minibatches(
     images: Any, batch_size: int, *, device: Device = "cpu", generator: Generator | None = None
 ) -> Iterator[Float32[Tensor, "batch channels height width"]]:
-    """Yield model input on `device`, batch after batch, shuffled by a CPU `generator` if given.
+    """Yield model input on `device`, batch after batch, shuffled by a CPU `generator` if given."""
+    both = labelled_minibatches(images, batch_size, device=device, generator=generator)
+    yield from (x for x, _ in both)
+
+
+def labelled_minibatches(
+    images: Any, batch_size: int, *, device: Device = "cpu", generator: Generator | None = None
+) -> Iterator[tuple[Float32[Tensor, "batch channels height width"], Tensor | None]]:
+    """Yield what `minibatches` does, with the labels of each batch where there are any.
 
     `Images` are gathered on the device where they lie: put them on `device` first, and no
     worker process and no copy per image is needed. A DataLoader keeps its own size and order.
     """
     if not isinstance(images, Images):
         for batch in images:
-            pixels = batch[0] if isinstance(batch, tuple | list) else batch
+            pixels, *rest = batch if isinstance(batch, tuple | list) else (batch,)
             check_pixels(pixels, "images: a batch of the DataLoader")
-            yield to_pixels(pixels, device)
+            yield to_pixels(pixels, device), rest[0] if rest else None
         return
     pixels, order = images.pixels, None
+    labels = None if images.labels is None else images.labels.to(pixels.device)
     if generator is not None:
         order = torch.randperm(len(pixels), generator=generator).to(pixels.device)
     for start, stop in batch_bounds(len(pixels), batch_size):
-        batch = pixels[start:stop] if order is None else pixels[order[start:stop]]
-        x = to_pixels(batch, device)
-        yield torch.bernoulli(x) if images.redrawn else x
+        rows = slice(start, stop) if order is None else order[start:stop]
+        x = to_pixels(pixels[rows], device)
+        yield torch.bernoulli(x) if images.redrawn else x, None if labels is None else labels[rows]
 
 
 def batch_bounds(count: int, batch_size: int) -> list[tuple[int, int]]:

@@ -1,0 +1,238 @@
+"""Every model on the same binarized images, judged alike. Writes book/results/table/*.json.
+
+    python -m experiments.table                         run what is missing
+    python -m experiments.table --dataset mnist --model iwae-50 --seed 0     one run
+    python -m experiments.table --list                  say what is done and what is missing
+    python -m experiments.table --model vae iwae-50 --epochs 3280 --again    as long as the paper
+
+Each run has a file of its own, so that several can be made at once, and an interrupted one goes on
+from its last epoch, which --scratch (runs/table) keeps. The files say what was trained on what, for
+how long, and
+
+* log p(x) of the test images by importance sampling, with its standard error,
+* rate (the KL) and distortion, whose sum is the negative ELBO, and the units that are active,
+* the Fréchet classifier distance of samples to held-out images, their precision and recall,
+* what the run cost.
+
+The training images are binarized anew at each use, the test images once. The epochs are what two
+CPU cores can do; --epochs trains longer, with the learning rate falling over that many.
+"""
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+import vaebook as vb
+from experiments.records import RESULTS, write_text
+
+FOLDER = RESULTS / "table"
+DATASETS = ("mnist", "kmnist", "fashion_mnist")
+SEEDS = (0, 1, 2)
+TANH = {"latent_dim": 50, "hidden": (200, 200), "activation": "tanh"}  # Burda et al. 2016
+LEVELS = {"latent_dims": (64, 32, 16, 8), "activation": "gelu"}
+LADDER = LEVELS | {"hidden": (512, 256, 128, 64)}
+LARGE = LEVELS | {"hidden": (800, 512, 256, 128)}
+# One level of the same blocks, and as many parameters as `LADDER` has.
+LEVEL = {"latent_dims": (64,), "hidden": (617,), "activation": "gelu"}
+EARLY, WARM = (vb.NegativeELBO(schedule=vb.Warmup(end=end)) for end in (0.1, 0.3))
+
+
+class Recipe(NamedTuple):
+    """How a model is built and trained, perhaps from the weights that another one ended with."""
+
+    builder: Any
+    arguments: dict
+    objective: Any
+    epochs: int
+    batch_size: int = 100
+    lr: float = 1e-3
+    after: str | None = None
+
+
+MODELS = {
+    "vae": Recipe(vb.dense_vae, TANH, EARLY, 1500),
+    "iwae-5": Recipe(vb.dense_vae, TANH, vb.ImportanceWeighted(5), 100),
+    "iwae-50": Recipe(vb.dense_vae, TANH, vb.ImportanceWeighted(50), 60, after="vae"),
+    "one level": Recipe(vb.ladder_vae, LEVEL, WARM, 15, 200, 3e-3),
+    "ladder": Recipe(vb.ladder_vae, LADDER, WARM, 15, 200, 3e-3),
+    "large ladder": Recipe(vb.ladder_vae, LARGE, WARM, 120, 200, 3e-3),
+    "finished ladder": Recipe(
+        vb.ladder_vae, LARGE, vb.ImportanceWeighted(5), 50, 200, 1e-3, after="large ladder"
+    ),
+    "conv": Recipe(vb.conv_vae, {"latent_dim": 50}, vb.NegativeELBO(), 10),
+    "residual conv": Recipe(vb.conv_vae, {"latent_dim": 50, "residual": 1}, vb.NegativeELBO(), 10),
+    "conditional": Recipe(vb.conditional_vae, TANH | {"classes": 10}, EARLY, 100),
+}
+# log p(x) of every so many-th test image, by so many draws: all and 5,000, as in the papers, for
+# those small networks whose figures are set beside the papers', fewer where a draw costs more.
+FULL, QUICK = (1, 5000), (10, 1000)
+LARGEST = (1, 1000)
+JUDGED = {
+    "vae": FULL, "iwae-5": FULL, "iwae-50": FULL,
+    "large ladder": LARGEST, "finished ladder": LARGEST,
+}  # fmt: skip
+
+
+def build(model, image_shape, seed):
+    """Return a model of that name, with the first weights of that seed."""
+    torch.manual_seed(seed)
+    return MODELS[model].builder(image_shape, **MODELS[model].arguments)
+
+
+def rate(highest, done):
+    """Return Adam's learning rate: a quick rise, then half a cosine down to 0."""
+    return highest * min(1, 0.02 + done / 0.02) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def train(data, model, seed, scratch, *, epochs=None, device="auto"):
+    """Train one model, from where it stopped; return it, its history and its seconds."""
+    recipe, seconds = MODELS[model], 0.0
+    epochs = epochs or recipe.epochs
+    if recipe.after:
+        built, _, seconds = train(data, recipe.after, seed, scratch, device=device)
+    else:
+        built = build(model, data.image_shape, seed)
+    name = f"{data.name}-{model.replace(' ', '-')}-{seed}-{epochs}"
+    history = vb.fit(
+        built, data.train, validation=data.test[:1000], objective=recipe.objective,
+        epochs=epochs, batch_size=recipe.batch_size, lr=lambda done: rate(recipe.lr, done),
+        device=device, seed=seed, checkpoint=scratch / f"{name}.safetensors", resume=True,
+    )  # fmt: skip
+    seconds += sum(row["seconds"] for row in history.rows if row["split"] == "train")
+    return built, history, seconds
+
+
+@torch.no_grad()
+def drawn(model, count, seed=0):
+    """Return so many images from the model, each pixel drawn as its likelihood has it."""
+    torch.manual_seed(seed)
+    if isinstance(model, vb.ConditionalVAE):
+        model = model.given(range(model.classes))
+    parts = [model.sample(min(500, count - start)).cpu() for start in range(0, count, 500)]
+    return vb.as_images(torch.bernoulli(torch.cat(parts)))
+
+
+def fidelity(judge, test, generated):
+    """Return how far generated images are from held-out ones by what a judge sees in them."""
+    real, made = (vb.fidelity.features(judge, images) for images in (test, generated))
+    found = vb.fidelity.precision_recall(real[:2000], made[:2000])
+    return {
+        "frechet": vb.fidelity.frechet_distance(real, made),
+        "precision": found.precision, "recall": found.recall,
+    }  # fmt: skip
+
+
+def judge_of(data):
+    """Return the classifier that judges samples: trained on the images as they are shown."""
+    return vb.fidelity.train_judge(data.train.binarized("static"), seed=0, progress=False)
+
+
+def measure(data, model, seed, scratch, **changed):
+    """Train one model and return all that is said of it."""
+    built, history, training_seconds = train(data, model, seed, scratch, **changed)
+    recipe, test, (every, samples) = MODELS[model], data.test, JUDGED.get(model, QUICK)
+    started = time.perf_counter()
+    estimate = vb.log_likelihood(built, test[::every], samples=samples)
+    seconds = time.perf_counter() - started
+    found = vb.evaluate(built, test, objective=vb.NegativeELBO())
+    row = {
+        "dataset": data.name, "model": model, "seed": seed,
+        "epochs": history.last("train")["epoch"],
+        "log_likelihood": estimate.mean, "standard_error": estimate.standard_error,
+        "samples": samples, "judged": len(estimate.per_image),
+        "elbo": -found["loss"], "rate": found["kl"], "distortion": found["reconstruction"],
+        "codes": list(built.config.get("latent_dims", [built.latent_dim])),
+        "parameters": sum(p.numel() for p in built.parameters()),
+        "training_seconds": training_seconds, "evaluation_seconds": seconds,
+    }  # fmt: skip
+    if isinstance(built, vb.LadderVAE):
+        row["kl_per_level"] = vb.kl_per_level(built, test[:2000]).tolist()
+    else:
+        row["active_units"] = vb.diagnose(built, test[:2000]).active_units
+    row |= fidelity(judge_of(data), test, drawn(built, len(test)))
+    row = {key: _round(value) for key, value in row.items()}
+    about = {
+        "made_by": "python -m experiments.table", "data": data.source, "test_images": len(test),
+        "run": history.provenance, "objective": repr(recipe.objective), "after": recipe.after,
+        "settings": {"batch_size": recipe.batch_size, "lr": recipe.lr} | recipe.arguments,
+    }  # fmt: skip
+    curve = [[r["epoch"], _round(r["loss"])] for r in history.rows if r["split"] == "validation"]
+    return row | about | {"curve": curve[:: max(len(curve) // 40, 1)]}
+
+
+def held_out(data):
+    """Return what the judge says of images that are no model's: the best that samples could get."""
+    judge, test = judge_of(data), data.test
+    others = data.train.binarized("static", seed=2)[: len(test)]
+    row = {"dataset": data.name, "model": "held-out images", "data": data.source}
+    row["accuracy"] = vb.fidelity.accuracy(judge, test)
+    row |= fidelity(judge, test, others) | {"test_images": len(test)}
+    return {key: _round(value) for key, value in row.items()}
+
+
+def _round(value):
+    if isinstance(value, list):
+        return [_round(v) for v in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def keep(row, path):
+    """Write a run, each entry on a line of its own."""
+    lines = (f" {json.dumps(key)}: {json.dumps(value)}" for key, value in row.items())
+    write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def read(folder=FOLDER):
+    """Return all runs that are done."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+
+
+def main(argv=None):
+    """Run the experiment, or say how far it is; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.table", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--dataset", choices=DATASETS, nargs="+", default=DATASETS)
+    parser.add_argument("--model", choices=MODELS, nargs="+", default=[*MODELS])
+    parser.add_argument("--seed", type=int, choices=SEEDS, nargs="+", default=SEEDS)
+    parser.add_argument("--epochs", type=int, help="train for so many epochs")
+    parser.add_argument("--device", default="auto", help="default: %(default)s")
+    parser.add_argument(
+        "--again", action="store_true", help="run also what is done, and replace it"
+    )
+    parser.add_argument("--list", action="store_true", help="run nothing, say what is missing")
+    parser.add_argument("--scratch", type=Path, default=Path("runs/table"), help="for checkpoints")
+    parser.add_argument("--results", type=Path, default=FOLDER, help="for results")
+    given = parser.parse_args(argv)
+    for name in given.dataset:
+        try:
+            data = None if given.list else vb.load(name, download=False).binarized()
+        except FileNotFoundError:
+            print(f"{name}: not at hand")
+            continue
+        reference = given.results / f"{name}-held-out.json"
+        if data and not reference.exists():
+            keep(held_out(data), reference)
+        for model in given.model:
+            for seed in given.seed:
+                path = given.results / f"{name}-{model.replace(' ', '-')}-{seed}.json"
+                missing = given.again or not path.exists()
+                if given.list:
+                    print(f"{name} {model}, seed {seed}:", "missing" if missing else "done")
+                elif missing:
+                    print(f"{name} {model}, seed {seed}", flush=True)
+                    changed = {"epochs": given.epochs, "device": given.device}
+                    row = measure(data, model, seed, given.scratch, **changed)
+                    keep(row, path)
+                    print({key: row[key] for key in ("log_likelihood", "elbo", "frechet")})
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,160 @@
+"""The experiment behind *The table*, and what of it is committed."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import vaebook as vb
+from experiments import table
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Make the models small and the data few, under the name of a data set that has a table."""
+    data = vb.load("digits", image_size=16)
+    few = replace(data, name="mnist", train=data.train[:300], test=data.test[:120])
+    tiny = {"epochs": 1, "batch_size": 50}
+    codes = {"latent_dim": 3, "hidden": (8,), "activation": "tanh"}
+    levels = {"latent_dims": (4, 3), "hidden": (9, 8)}
+    models = {
+        "vae": table.Recipe(vb.dense_vae, codes, vb.NegativeELBO(), **tiny),
+        "iwae-5": table.Recipe(vb.dense_vae, codes, vb.ImportanceWeighted(5), **tiny, after="vae"),
+        "ladder": table.Recipe(vb.ladder_vae, levels, table.WARM, **tiny),
+        "conditional": table.Recipe(
+            vb.conditional_vae, codes | {"classes": 10}, vb.NegativeELBO(), **tiny
+        ),
+    }
+    monkeypatch.setattr(table, "MODELS", models)
+    monkeypatch.setattr(table, "FULL", (1, 20))
+    monkeypatch.setattr(table, "JUDGED", dict.fromkeys(models, (2, 20)))
+    monkeypatch.setattr(vb, "load", lambda name, download: few)
+
+
+def run(folder, *more):
+    folders = ["--scratch", str(folder / "state"), "--results", str(folder / "results")]
+    return table.main([*folders, "--dataset", "mnist", *more])
+
+
+def test_a_run_is_kept_and_not_made_twice(small, tmp_path, capsys, monkeypatch):
+    some = ("--model", "vae", "ladder", "conditional", "--seed", "0")
+    assert run(tmp_path, *some) == 0
+    names = {f"mnist-{name}.json" for name in ("held-out", "vae-0", "ladder-0", "conditional-0")}
+    assert {path.name for path in (tmp_path / "results").iterdir()} == names
+    for row in table.read(tmp_path / "results"):
+        assert 0 <= row["precision"] <= 1
+        if row["model"] != "held-out images":
+            assert row["elbo"] == pytest.approx(-row["rate"] - row["distortion"], rel=1e-4)
+            assert row["judged"] == 60
+            assert row["epochs"] == 1
+            assert row["run"]["seed"] == 0
+    monkeypatch.setattr(table, "measure", None)  # which would fail if it were called
+    assert run(tmp_path, *some) == 0
+    capsys.readouterr()
+    assert run(tmp_path, "--list", "--seed", "0") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"mnist {m}, seed 0: {s}" for m, s in
+                     (("vae", "done"), ("iwae-5", "missing"), ("ladder", "done"),
+                      ("conditional", "done"))]  # fmt: skip
+
+
+def test_an_interrupted_training_goes_on(small, tmp_path):
+    data = vb.load("mnist", download=False).binarized()
+    whole, _, _ = table.train(data, "vae", 1, tmp_path / "whole", epochs=3)
+
+    class Stopped(Exception):
+        pass
+
+    calls = iter(range(9))
+
+    def stop(model, x):
+        if next(calls) == 8:
+            raise Stopped
+        return vb.NegativeELBO()(model, x)
+
+    recipe = table.MODELS["vae"]
+    table.MODELS["vae"] = recipe._replace(objective=stop)
+    with pytest.raises(Stopped):
+        table.train(data, "vae", 1, tmp_path / "parts", epochs=3)
+    table.MODELS["vae"] = recipe
+    model, history, _ = table.train(data, "vae", 1, tmp_path / "parts", epochs=3)
+    assert history.last("train")["epoch"] == 3
+    for here, there in zip(model.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(here, there, rtol=0, atol=0)
+
+
+def test_a_model_may_begin_where_another_ended(small, tmp_path, monkeypatch):
+    data = vb.load("mnist", download=False).binarized()
+    before, _, seconds = table.train(data, "vae", 0, tmp_path)
+    begun = []
+
+    def fit(model, *rest, **options):
+        begun.append([part.clone() for part in model.parameters()])
+        return real(model, *rest, **options)
+
+    real = vb.fit
+    monkeypatch.setattr(vb, "fit", fit)
+    _, history, both = table.train(data, "iwae-5", 0, tmp_path)
+    for here, there in zip(begun[1], before.parameters(), strict=True):
+        torch.testing.assert_close(here, there, rtol=0, atol=0)
+    assert both == pytest.approx(seconds + history.last("train")["seconds"])
+
+
+def test_the_learning_rate_rises_and_falls_to_zero():
+    rates = [table.rate(2.0, done) for done in np.linspace(0, 1, 501)]
+    assert 0 < rates[0] < 0.1
+    assert max(rates) == pytest.approx(2, rel=0.01)
+    assert rates[-1] == pytest.approx(0, abs=1e-12)
+
+
+def test_samples_are_black_and_white_and_as_often_white_as_the_model_has_it():
+    torch.manual_seed(0)
+    model = vb.dense_vae((1, 6, 6), latent_dim=2, hidden=(5,))
+    images = table.drawn(model, 1200)
+    assert set(images.pixels.unique().tolist()) == {0.0, 1.0}
+    expected = model.sample(4000).mean(0)
+    assert (images.pixels.mean(0) - expected).abs().max() < 0.08
+
+
+def test_help_explains_itself(capsys):
+    with pytest.raises(SystemExit):
+        table.main(["--help"])
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("--epochs", "--again", "--list", "binarized", "Fréchet"))
+
+
+COMMITTED = table.read()
+
+
+def of(dataset, model):
+    return {row["seed"]: row for row in COMMITTED if (row["dataset"], row["model"]) ==
+            (dataset, model)}  # fmt: skip
+
+
+def test_the_committed_runs_are_complete_and_hang_together():
+    models = [row for row in COMMITTED if row["model"] != "held-out images"]
+    assert models
+    held_out = {row["dataset"]: row for row in COMMITTED if row not in models}
+    for row in models:
+        assert row["log_likelihood"] > row["elbo"] - 1
+        assert row["elbo"] == pytest.approx(-row["rate"] - row["distortion"], abs=0.01)
+        assert row["frechet"] > held_out[row["dataset"]]["frechet"]
+        assert {"device", "threads", "torch", "precision", "seed"} <= row["run"].keys()
+        assert "binarized" in row["data"]
+
+
+@pytest.mark.parametrize("seed", table.SEEDS)
+def test_the_ladder_beats_one_layer_of_as_many_parameters(seed):
+    ladder, single = (of("mnist", model)[seed] for model in ("ladder", "one level"))
+    assert ladder["parameters"] == pytest.approx(single["parameters"], rel=0.02)
+    assert ladder["epochs"] == single["epochs"]
+    assert ladder["log_likelihood"] > single["log_likelihood"]
+
+
+def test_the_committed_files_are_those_that_the_experiment_writes(tmp_path):
+    for path in table.FOLDER.glob("*.json"):
+        row = json.loads(path.read_text(encoding="utf-8"))
+        table.keep(row, tmp_path / path.name)
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
