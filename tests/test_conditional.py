@@ -140,7 +140,8 @@ def test_learns_to_draw_the_class_it_is_given(tmp_path):
     again = vb.load_model(tmp_path / "model.safetensors")
     z = torch.randn(3, 2)
     torch.testing.assert_close(again.given(1).decode(z), model.given(1).decode(z))
-    assert "Linear" in str(again)
+    assert str(again) == str(vb.summary(model.given(2)))
+    assert vb.summary(model).parameters == sum(part.numel() for part in model.parameters())
 
 
 def test_fit_repeats_and_resumes(tmp_path):

@@ -29,7 +29,7 @@ def small(monkeypatch):
     }
     monkeypatch.setattr(table, "MODELS", models)
     monkeypatch.setattr(table, "FULL", (1, 20))
-    monkeypatch.setattr(table, "JUDGED", dict.fromkeys(models, (2, 20)))
+    monkeypatch.setattr(table, "JUDGED", dict.fromkeys(models, (60, 20)))
     monkeypatch.setattr(vb, "load", lambda name, download: few)
 
 

@@ -68,9 +68,6 @@ class ConditionalVAE(VAE):
         shared: Any = dict(image_shape=self.image_shape, latent_dim=self.latent_dim)
         return VAE(*parts, **shared, likelihood=self.likelihood).train(self.training)
 
-    def __str__(self) -> str:
-        return str(self.given(0))
-
     def encode(self, x: Tensor) -> tuple[Codes, Codes]:
         """Raise a ValueError: there is no q(z|x) without a label."""
         raise ValueError("labels: expected those of a conditional model, as model.given(labels)")

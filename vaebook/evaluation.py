@@ -101,7 +101,8 @@ def log_likelihood(
     ----------
     images
         What `as_images` takes. Pixels in between black and white have no likelihood under a
-        Bernoulli model: see `Images.binarized`.
+        Bernoulli model: see `Images.binarized`. Of a `ConditionalVAE` it is log p(x|y), with
+        their labels.
     samples, seed
         K, the draws per image, and what decides them. Memory does not grow with either.
     progress

@@ -58,6 +58,8 @@ def summary(model: Any) -> Summary:
     decoder  Unflatten  1×28×28           0
                             all     652,824
     """
+    if hasattr(model, "given"):  # a conditional model has the same layers whatever the label
+        model = model.given(0)
     device = next(model.parameters()).device
     image = torch.zeros(1, *model.image_shape, device=device)
     code = torch.zeros(1, model.latent_dim, device=device)
