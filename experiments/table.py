@@ -61,8 +61,11 @@ MODELS = {
     "one level": Recipe(vb.ladder_vae, LEVEL, WARM, 15, 200, 3e-3),
     "ladder": Recipe(vb.ladder_vae, LADDER, WARM, 15, 200, 3e-3),
     "large ladder": Recipe(vb.ladder_vae, LARGE, WARM, 120, 200, 3e-3),
-    "finished ladder": Recipe(
+    "large ladder iw-5": Recipe(
         vb.ladder_vae, LARGE, vb.ImportanceWeighted(5), 50, 200, 1e-3, after="large ladder"
+    ),
+    "large ladder iw-10": Recipe(
+        vb.ladder_vae, LARGE, vb.ImportanceWeighted(10), 40, 200, 1e-3, after="large ladder iw-5"
     ),
     "conv": Recipe(vb.conv_vae, {"latent_dim": 50}, vb.NegativeELBO(), 10),
     "residual conv": Recipe(vb.conv_vae, {"latent_dim": 50, "residual": 1}, vb.NegativeELBO(), 10),
@@ -73,7 +76,7 @@ MODELS = {
 FULL, LARGEST, QUICK = (10_000, 5000), (10_000, 1000), (1000, 1000)
 JUDGED = {
     "vae": FULL, "iwae-5": FULL, "iwae-50": FULL,
-    "large ladder": LARGEST, "finished ladder": LARGEST,
+    **{f"large ladder{more}": LARGEST for more in ("", " iw-5", " iw-10")},
 }  # fmt: skip
 
 
