@@ -13,8 +13,7 @@ from vaebook import networks
 from vaebook.data.images import labelled_minibatches, minibatches
 from vaebook.likelihoods import ImageBatch, as_likelihood
 from vaebook.networks import Codes, ImageShape
-from vaebook.vae import BUILDERS, VAE, check_positive, choose
-from vaebook.vae import _check_shape as check_shape
+from vaebook.vae import BUILDERS, VAE, check_dense
 
 
 class WithLabels(nn.Module):
@@ -117,10 +116,9 @@ def conditional_vae(
     >>> model.given(7).sample(3).shape
     torch.Size([3, 1, 28, 28])
     """
-    image_shape = check_shape(image_shape, smallest=1, largest=math.inf)
-    sizes = {f"hidden[{i}]": n for i, n in enumerate(hidden)}
-    check_positive(latent_dim=latent_dim, classes=classes, **sizes)
-    choose("activation", activation, networks.ACTIVATIONS)
+    image_shape = check_dense(
+        image_shape, hidden, activation, latent_dim=latent_dim, classes=classes
+    )
     likelihood = as_likelihood(likelihood)
     shared: Any = dict(image_shape=image_shape, latent_dim=latent_dim, classes=classes)
     config = dict(builder="conditional_vae", hidden=tuple(hidden), activation=activation)

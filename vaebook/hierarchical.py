@@ -14,8 +14,16 @@ from vaebook.data.images import minibatches
 from vaebook.likelihoods import ImageBatch, as_likelihood
 from vaebook.networks import ACTIVATIONS, Codes, ImageShape, eval_mode
 from vaebook.training import prepare, seeded
-from vaebook.vae import BUILDERS, VAE, Draws, check_count, check_positive, choose, log_normal
-from vaebook.vae import _check_shape as check_shape
+from vaebook.vae import (
+    BUILDERS,
+    VAE,
+    Draws,
+    check_count,
+    check_positive,
+    check_shape,
+    choose,
+    log_normal,
+)
 
 Sizes = tuple[int, ...]  # of each level, z_1 first
 

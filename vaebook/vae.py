@@ -188,7 +188,7 @@ def conv_vae(
     >>> conv_vae((1, 28, 28), latent_dim=2).sample(3).shape
     torch.Size([3, 1, 28, 28])
     """
-    image_shape = _check_shape(image_shape, smallest=16, largest=128)
+    image_shape = check_shape(image_shape, smallest=16, largest=128)
     check_positive(latent_dim=latent_dim, width=width)
     if not (isinstance(residual, int) and residual >= 0):
         raise ValueError(f"residual: expected a whole number, 0 or more, got {residual!r}")
@@ -225,9 +225,7 @@ def dense_vae(
     >>> dense_vae((1, 28, 28), latent_dim=20).reconstruct(torch.rand(3, 1, 28, 28)).shape
     torch.Size([3, 1, 28, 28])
     """
-    image_shape = _check_shape(image_shape, smallest=1, largest=math.inf)
-    check_positive(latent_dim=latent_dim, **{f"hidden[{i}]": n for i, n in enumerate(hidden)})
-    choose("activation", activation, networks.ACTIVATIONS)
+    image_shape = check_dense(image_shape, hidden, activation, latent_dim=latent_dim)
     likelihood = as_likelihood(likelihood)
     shared: Any = dict(image_shape=image_shape, latent_dim=latent_dim)
     config = dict(builder="dense_vae", hidden=tuple(hidden), activation=activation)
@@ -274,7 +272,7 @@ def layered_vae(
     >>> layered_vae((1, 28, 28), 20, encoder=down, decoder=up).sample(3).shape
     torch.Size([3, 1, 28, 28])
     """
-    image_shape = _check_shape(image_shape, smallest=1, largest=math.inf)
+    image_shape = check_shape(image_shape, smallest=1, largest=math.inf)
     check_positive(latent_dim=latent_dim)
     likelihood = as_likelihood(likelihood)
     shared: Any = dict(image_shape=image_shape, latent_dim=latent_dim)
@@ -325,7 +323,18 @@ def check_count(name: str, given: Sized, count: int, of: str) -> None:
         raise ValueError(f"{name}: expected one for each of {count} {of}, got {len(given)}")
 
 
-def _check_shape(image_shape: Any, smallest: int, largest: float) -> ImageShape:
+def check_dense(
+    image_shape: Any, hidden: Sequence[int], activation: str, **sizes: Any
+) -> ImageShape:
+    """Return the image shape for a model of dense layers; a ValueError names what does not fit."""
+    image_shape = check_shape(image_shape, smallest=1, largest=math.inf)
+    check_positive(**sizes, **{f"hidden[{i}]": n for i, n in enumerate(hidden)})
+    choose("activation", activation, networks.ACTIVATIONS)
+    return image_shape
+
+
+def check_shape(image_shape: Any, smallest: int, largest: float) -> ImageShape:
+    """Return (channels, height, width), or raise a ValueError that says what does not fit."""
     shape = tuple(image_shape)
     if len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
         raise ValueError(f"image_shape: expected (channels, height, width), got {image_shape!r}")
