@@ -11,10 +11,12 @@ import torch
 
 import vaebook as vb
 from vaebook.data import NAMES
+from vaebook.distributed import join, restarted
 from vaebook.likelihoods import LIKELIHOODS
 
 CHECKPOINT = "model.safetensors"
 EXAMPLE = "example: python -m vaebook train --data kmnist --latent-dim 2 --epochs 3 --out run"
+EXAMPLE += "; by several processes: torchrun --nproc-per-node 2 -m vaebook train ..."
 FIT = ("epochs", "batch_size", "lr", "device", "precision", "seed", "resume")
 
 
@@ -31,11 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(arguments: Namespace) -> None:
     """Train a model on images and keep it, its history and its pictures in a folder."""
-    out = Path(arguments.out)
+    out, team = Path(arguments.out), join()
+    arguments.resume = arguments.resume or restarted(team)
     if (out / CHECKPOINT).exists() and not arguments.resume:
         raise ValueError(f"--out: {out} already holds a run; choose another folder, or --resume it")
     data = vb.load(arguments.data, offline=arguments.offline, image_size=arguments.image_size)
-    print(data.source)
+    if team.rank == 0:
+        print(data.source)
     torch.manual_seed(arguments.seed)
     model = _build(arguments, data.image_shape)
     objective = vb.NegativeELBO(arguments.beta)
@@ -43,6 +47,8 @@ def train(arguments: Namespace) -> None:
     options = {name: settings[name] for name in FIT}
     options |= {"snapshots": 16, "checkpoint": out / CHECKPOINT}
     history = vb.fit(model, data.train, validation=data.test, objective=objective, **options)
+    if team.rank > 0:
+        return  # the first of the processes leaves it all
     out.mkdir(parents=True, exist_ok=True)  # only now: a wrong argument leaves nothing behind
     config = {"data": data.source, "model": model.config, "settings": settings}
     config |= {"provenance": history.provenance}

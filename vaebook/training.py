@@ -5,19 +5,21 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam
 
 from vaebook.checkpoints import load_weights, read, require_config, write
 from vaebook.conditional import batches
-from vaebook.data.images import Images, as_images, batch_bounds, to_pixels
+from vaebook.data.images import ALONE, Images, as_images, batch_bounds, to_pixels
+from vaebook.distributed import Team, join, shared_loss
 from vaebook.networks import eval_mode
 from vaebook.objectives import NegativeELBO, Terms
 from vaebook.progress import Progress
@@ -84,6 +86,10 @@ def fit(
     that names the argument which does not fit, and a FloatingPointError when the loss is no
     longer finite; `checkpoint` then still holds the epoch before.
 
+    Several processes, started by ``torchrun``, train one model: each takes its share of every
+    batch, all return the same history, and the first alone prints and writes the checkpoint,
+    which all of them must be able to read.
+
     Parameters
     ----------
     images, validation
@@ -126,9 +132,16 @@ def fit(
         require_config(model)
     elif resume:
         raise ValueError("resume: expected a checkpoint to resume from, got checkpoint=None")
+    team = join()
     device = pick_device(device)
     dtype = dtype or _fastest(device)
     images = prepare(images, "images", model, device)
+    if team.size > 1 and not isinstance(images, Images):
+        wanted = f"Images or an array, for {team.size} processes to share"
+        raise ValueError(f"images: expected {wanted}, got a DataLoader")
+    if team.size > batch_size:
+        wanted = f"an image or more for each of {team.size} processes"
+        raise ValueError(f"batch_size: expected {wanted}, got {batch_size}")
     if isinstance(images, Images) and len(images) == 1:
         raise ValueError("images: expected at least 2 images to train on, got 1")
     if validation is not None:
@@ -142,24 +155,29 @@ def fit(
     done = history.rows[-1]["epoch"] if history.rows else 0
     norms = nn.modules.batchnorm._BatchNorm
     normalizes = any(isinstance(module, norms) for module in model.modules())
-    known = isinstance(images, Images)
-    steps = len(batch_bounds(len(images), batch_size) if known else images)
+    bounds = batch_bounds(len(images), batch_size, team.size) if isinstance(images, Images) else []
+    steps = len(bounds) or len(images)
     shots = {round(i * epochs * steps / max(snapshots - 1, 1)) for i in range(snapshots)}
     shots -= {step for step, _ in history.snapshots}  # a longer run resumes at its old end
     watched = to_pixels(validation.pixels[:128], device) if isinstance(validation, Images) else None
     objective_at = getattr(objective, "at", lambda done: objective)
-    bar = Progress((epochs - done) * steps, enabled=progress)
+    shared: dict[str, Any] = dict(device=device, team=team)
+    bar = Progress((epochs - done) * steps, enabled=progress and team.rank == 0)
+    stack = ExitStack()
+    loss_of = stack.enter_context(shared_loss(model, team))
     try:
         for epoch in range(done + 1, epochs + 1):
             score = _Score(epoch, "train")
             # A seed per epoch, not per run, so that a resumed run meets the same numbers.
-            with seeded(device, seed, epoch) as generator:
-                stream = batches(model, images, batch_size, device=device, generator=generator)
+            with seeded(device, seed, epoch, team.rank) as generator:
+                stream = batches(model, images, batch_size, generator=generator, **shared)
                 model.train()
-                for step, (given, x) in enumerate(stream, (epoch - 1) * steps):
+                for i, (given, x) in enumerate(stream):
+                    step = (epoch - 1) * steps + i
+                    count = bounds[i][1] - bounds[i][0] if bounds else len(x)
                     if step in shots:
                         _snapshot(history, step, model, watched)
-                    if len(x) == 1 and normalizes:
+                    if count == 1 and normalizes:
                         raise ValueError(
                             "images: expected batches of 2 or more, for batch norm to compare "
                             "images, got a batch of 1; a larger batch_size or drop_last helps"
@@ -169,37 +187,38 @@ def fit(
                     now = objective_at(part_done)
                     # Per step: autocast keeps its copies of the weights until it is left.
                     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                        terms = now(given, x)
+                        terms = loss_of(now, given, x)
                     optimizer.zero_grad()
-                    terms.loss.mean().backward()
+                    # The gradients of a team are averaged: of its shares this makes the mean.
+                    (terms.loss.sum() * (team.size / count)).backward()
                     optimizer.step()
                     score.add(terms, now)
                     bar.step(score.note() if step % BATCHES_PER_NOTE == 0 else None)
-            rows = [score.row()]
+            rows = [score.row(team)]
             if not math.isfinite(loss := rows[0]["loss"]):
                 tried = lr_at((epoch - 0.5) / epochs)  # in the middle of this epoch
                 became = f"the loss became {loss} in epoch {epoch}"
                 raise FloatingPointError(f"{became}; a smaller lr than {tried:.3g} may help")
             if validation is not None:
-                judged = evaluate(model, validation, objective=objective, seed=seed)
-                rows.append(judged | {"epoch": epoch, "split": "validation"})
+                judged = _judge(model, validation, objective, seed=seed, **shared)
+                rows.append(judged.row(team) | {"epoch": epoch, "split": "validation"})
             if epoch == epochs and epochs * steps in shots:
                 _snapshot(history, epochs * steps, model, watched)
             history.rows += rows
             for row in rows:
                 bar.line(_line(row))
-            if checkpoint is not None:
+            if checkpoint is not None and team.rank == 0:
                 _keep(checkpoint, model, optimizer, history)
     except KeyboardInterrupt:
         history.interrupted = True
         bar.line("stopped by the keyboard: the history has the epochs that finished")
     finally:
+        stack.close()
         bar.close()
         model.eval()
     return history
 
 
-@torch.no_grad()
 def evaluate(
     model: VAE, images: Any, *, objective: Objective = ELBO, batch_size: int = 500, seed: int = 0
 ) -> dict[str, Any]:
@@ -209,11 +228,19 @@ def evaluate(
     """
     check_positive(batch_size=batch_size)
     images = prepare(images, "images", model, model.device)
+    return _judge(model, images, objective, batch_size, model.device, seed).row()
+
+
+@torch.no_grad()
+def _judge(
+    model: VAE, images: Any, objective: Objective, batch_size: int = 500,
+    device: torch.device | None = None, seed: int = 0, team: Team = ALONE,
+) -> "_Score":  # fmt: skip
     score = _Score(0, "test")
-    with seeded(model.device, seed, 0), eval_mode(model):
-        for given, x in batches(model, images, batch_size, device=model.device):
+    with seeded(model.device, seed, 0, team.rank), eval_mode(model):
+        for given, x in batches(model, images, batch_size, device=model.device, team=team):
             score.add(objective(given, x), objective)
-    return score.row()
+    return score
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
@@ -262,12 +289,13 @@ class _Score:
         self.sums = self.sums + (sums if sums.device.type == "mps" else sums.double())
         self.images += len(terms.loss)
 
-    def row(self) -> dict[str, Any]:
+    def row(self, team: Team = ALONE) -> dict[str, Any]:
         if not self.images:
             raise ValueError("images: expected at least one batch, got none")
-        means = [total / self.images for total in self.sums.tolist()]
+        *sums, images = team.total(F.pad(self.sums, (0, 1), value=self.images)).tolist()
+        means = [total / images for total in sums]
         seconds = time.perf_counter() - self.started  # after .tolist(), which waits for the device
-        measured = [*means, self.beta, seconds, self.images / seconds]
+        measured = [*means, self.beta, seconds, images / seconds]
         return dict(zip(COLUMNS, [self.epoch, self.split, *measured], strict=True))
 
     def note(self) -> str:
@@ -276,10 +304,20 @@ class _Score:
 
 
 @contextmanager
-def seeded(device: torch.device, seed: int, stream: int) -> Iterator[torch.Generator]:
-    """Random numbers of a run's own inside a block; the caller's go on untouched after it."""
+def seeded(
+    device: torch.device, seed: int, stream: int, rank: int = 0
+) -> Iterator[torch.Generator]:
+    """Random numbers of a run's own inside a block; the caller's go on untouched after it.
+
+    The generator, for the order of the images, is the same at any rank; the noise is not.
+    """
+    start = (seed * 1_000_003 + stream) % 2**63
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield torch.manual_seed((seed * 1_000_003 + stream) % 2**63)
+        generator = torch.manual_seed(start)
+        if rank:
+            generator = torch.Generator().manual_seed(start)
+            torch.manual_seed((start + rank * 998_244_353) % 2**63)
+        yield generator
 
 
 @torch.no_grad()

@@ -10,7 +10,10 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Generator, Tensor
 
+from vaebook.distributed import Team
+
 Device = torch.device | str
+ALONE = Team()
 BINARIZATIONS = ("dynamic", "static")
 Pixels = UInt8[Tensor, "images channels height width"] | Float32[Tensor, "images c h w"]
 
@@ -118,20 +121,22 @@ def to_pixels(pixels: Tensor, device: Device) -> Float32[Tensor, "*shape"]:
 
 
 def minibatches(
-    images: Any, batch_size: int, *, device: Device = "cpu", generator: Generator | None = None
+    images: Any, batch_size: int, **options: Any
 ) -> Iterator[Float32[Tensor, "batch channels height width"]]:
-    """Yield model input on `device`, batch after batch, shuffled by a CPU `generator` if given."""
-    both = labelled_minibatches(images, batch_size, device=device, generator=generator)
-    yield from (x for x, _ in both)
+    """Yield what `labelled_minibatches` does, which see for the options, without the labels."""
+    yield from (x for x, _ in labelled_minibatches(images, batch_size, **options))
 
 
 def labelled_minibatches(
-    images: Any, batch_size: int, *, device: Device = "cpu", generator: Generator | None = None
-) -> Iterator[tuple[Float32[Tensor, "batch channels height width"], Tensor | None]]:
-    """Yield what `minibatches` does, with the labels of each batch where there are any.
+    images: Any, batch_size: int, *, device: Device = "cpu", generator: Generator | None = None,
+    team: Team = ALONE,
+) -> Iterator[tuple[Float32[Tensor, "batch channels height width"], Tensor | None]]:  # fmt: skip
+    """Yield model input on `device`, batch after batch, with the labels where there are any.
 
     `Images` are gathered on the device where they lie: put them on `device` first, and no
-    worker process and no copy per image is needed. A DataLoader keeps its own size and order.
+    worker process and no copy per image is needed. They are shuffled by a CPU `generator` if one
+    is given; each process of a `team` gets its share of every batch. A DataLoader keeps its own
+    size and order.
     """
     if not isinstance(images, Images):
         for batch in images:
@@ -143,16 +148,20 @@ def labelled_minibatches(
     labels = None if images.labels is None else images.labels.to(pixels.device)
     if generator is not None:
         order = torch.randperm(len(pixels), generator=generator).to(pixels.device)
-    for start, stop in batch_bounds(len(pixels), batch_size):
-        rows = slice(start, stop) if order is None else order[start:stop]
+    for whole in batch_bounds(len(pixels), batch_size, team.size):
+        part = slice(*team.share(*whole))
+        rows = part if order is None else order[part]
         x = to_pixels(pixels[rows], device)
         yield torch.bernoulli(x) if images.redrawn else x, None if labels is None else labels[rows]
 
 
-def batch_bounds(count: int, batch_size: int) -> list[tuple[int, int]]:
-    """Return where each batch starts and stops; a lone last image joins the batch before it."""
-    # because batch norm cannot standardize a single value
-    last = count - 1 if batch_size > 1 else count
+def batch_bounds(count: int, batch_size: int, processes: int = 1) -> list[tuple[int, int]]:
+    """Return where each batch starts and stops.
+
+    A last one of a single image, which batch norm could not standardize, or of fewer images than
+    there are `processes` to share it, joins the batch before it.
+    """
+    last = count - max(processes - 1, 1) if batch_size > 1 else count
     return list(pairwise([0, *range(batch_size, last, batch_size), count]))
 
 
