@@ -13,6 +13,7 @@ from vaebook import fidelity, likelihoods
 from vaebook.checkpoints import load_model, save
 from vaebook.conditional import ConditionalVAE, conditional_vae
 from vaebook.data import Dataset, Images, as_images, load
+from vaebook.devices import pick_device
 from vaebook.evaluation import (
     Diagnosis,
     LogLikelihood,
@@ -46,7 +47,7 @@ from vaebook.sampling import (
     sample_prior,
     traversal,
 )
-from vaebook.training import History, evaluate, fit, pick_device
+from vaebook.training import History, evaluate, fit
 from vaebook.vae import VAE, Draws, conv_vae, dense_vae, kl_per_dimension, layered_vae
 from vaebook.zoo import pretrained, pretrained_card
 

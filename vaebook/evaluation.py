@@ -12,10 +12,11 @@ from torch import Tensor
 
 from vaebook.conditional import batches
 from vaebook.data.images import as_images, batch_bounds, minibatches
+from vaebook.devices import seeded
 from vaebook.networks import ImageShape, eval_mode
 from vaebook.progress import Progress
 from vaebook.sampling import posterior, sample_prior
-from vaebook.training import prepare, seeded
+from vaebook.training import prepare
 from vaebook.vae import VAE, check_count, check_positive, kl_per_dimension
 
 ELEMENTS = 2**22  # pixels that are decoded at once

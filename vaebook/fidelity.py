@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.optim import Adam, lr_scheduler
 
 from vaebook.data.images import Images, as_images, batch_bounds, minibatches, to_pixels
+from vaebook.devices import pick_device, seeded
 from vaebook.likelihoods import ImageBatch
 from vaebook.networks import ImageShape, eval_mode
 from vaebook.progress import Progress
-from vaebook.training import pick_device, seeded
 from vaebook.vae import check_positive
 
 FEATURES = 64

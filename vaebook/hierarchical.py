@@ -11,9 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vaebook.data.images import minibatches
+from vaebook.devices import seeded
 from vaebook.likelihoods import ImageBatch, as_likelihood
 from vaebook.networks import ACTIVATIONS, Codes, ImageShape, eval_mode
-from vaebook.training import prepare, seeded
+from vaebook.training import prepare
 from vaebook.vae import (
     BUILDERS,
     VAE,

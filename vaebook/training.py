@@ -2,12 +2,10 @@
 
 import json
 import math
-import platform
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +15,13 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from vaebook.checkpoints import load_weights, read, require_config, write
-from vaebook.conditional import batches
+from vaebook.conditional import ConditionalVAE, batches
 from vaebook.data.images import ALONE, Images, as_images, batch_bounds, to_pixels
+from vaebook.devices import fastest, pick_device, provenance, seeded
 from vaebook.distributed import Team, join, shared_loss
+from vaebook.engine import Recorded, Step
 from vaebook.networks import eval_mode
-from vaebook.objectives import NegativeELBO, Terms
+from vaebook.objectives import ImportanceWeighted, NegativeELBO, Terms
 from vaebook.progress import Progress
 from vaebook.vae import VAE, check_positive, choose
 
@@ -103,7 +103,9 @@ def fit(
         returns the objective for a step.
     device, precision
         As for `pick_device`; ``"float32"``, ``"bfloat16"`` (in the networks, by autocast), or
-        ``"auto"``: the second on processors with instructions for it, the first elsewhere.
+        ``"auto"``: the second on processors with instructions for it, the first elsewhere. On
+        CUDA in bfloat16 the step of `NegativeELBO` or `ImportanceWeighted` is recorded once and
+        replayed; in float32 it is the plain loop.
     seed
         Decides the order of the images and the noise, so that a run repeats bit for bit on one
         CPU in one precision. The first weights are yours: `torch.manual_seed` before the model.
@@ -134,7 +136,7 @@ def fit(
         raise ValueError("resume: expected a checkpoint to resume from, got checkpoint=None")
     team = join()
     device = pick_device(device)
-    dtype = dtype or _fastest(device)
+    dtype = dtype or fastest(device)
     images = prepare(images, "images", model, device)
     if team.size > 1 and not isinstance(images, Images):
         wanted = f"Images or an array, for {team.size} processes to share"
@@ -148,7 +150,11 @@ def fit(
         validation = prepare(validation, "validation", model, device)
 
     model.to(device)
-    optimizer = Adam(model.parameters(), lr=first, fused=device.type != "mps")
+    records = team.size == 1 and can_record(model, images, objective, device, dtype)
+    optimizer = Adam(
+        model.parameters(), lr=torch.tensor(first, device=device) if records else first,
+        fused=device.type != "mps", capturable=records,
+    )  # fmt: skip
     history = History(provenance=provenance(device, dtype, seed))
     if resume and Path(str(checkpoint)).exists():
         _restore(str(checkpoint), model, optimizer, history)
@@ -165,6 +171,18 @@ def fit(
     bar = Progress((epochs - done) * steps, enabled=progress and team.rank == 0)
     stack = ExitStack()
     loss_of = stack.enter_context(shared_loss(model, team))
+
+    def take_step(now: Objective, given: VAE, x: Tensor, count: int) -> Tensor:
+        # Per step: autocast keeps its copies of the weights until it is left.
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            terms = loss_of(now, given, x)
+        optimizer.zero_grad()
+        # The gradients of a team are averaged: of its shares this makes the mean.
+        (terms.loss.sum() * (team.size / count)).backward()
+        optimizer.step()
+        return _sums(terms)
+
+    advance: Step = Recorded(take_step) if records else take_step
     try:
         for epoch in range(done + 1, epochs + 1):
             score = _Score(epoch, "train")
@@ -183,17 +201,11 @@ def fit(
                             "images, got a batch of 1; a larger batch_size or drop_last helps"
                         )
                     part_done = step / (epochs * steps)
-                    optimizer.param_groups[0]["lr"] = lr_at(part_done)
+                    _set_rate(optimizer, lr_at(part_done))
                     now = objective_at(part_done)
-                    # Per step: autocast keeps its copies of the weights until it is left.
-                    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                        terms = loss_of(now, given, x)
-                    optimizer.zero_grad()
-                    # The gradients of a team are averaged: of its shares this makes the mean.
-                    (terms.loss.sum() * (team.size / count)).backward()
-                    optimizer.step()
-                    score.add(terms, now)
-                    bar.step(score.note() if step % BATCHES_PER_NOTE == 0 else None)
+                    score.add(advance(now, given, x, count), len(x), now)
+                    noted = progress and step % BATCHES_PER_NOTE == 0
+                    bar.step(score.note() if noted else None)
             rows = [score.row(team)]
             if not math.isfinite(loss := rows[0]["loss"]):
                 tried = lr_at((epoch - 0.5) / epochs)  # in the middle of this epoch
@@ -239,39 +251,31 @@ def _judge(
     score = _Score(0, "test")
     with seeded(model.device, seed, 0, team.rank), eval_mode(model):
         for given, x in batches(model, images, batch_size, device=model.device, team=team):
-            score.add(objective(given, x), objective)
+            score.add(_sums(objective(given, x)), len(x), objective)
     return score
 
 
-def pick_device(device: str | torch.device = "auto") -> torch.device:
-    """Return the device of a name, or raise a ValueError; "auto" is CUDA, then MPS, then CPU."""
-    if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device: expected one that is here, got {device!r} ({reason})") from None
+def can_record(
+    model: VAE, images: Any, objective: Objective, device: torch.device, dtype: torch.dtype
+) -> bool:
+    """Tell whether nothing in a step on a GPU changes from batch to batch but the images."""
+    pure = isinstance(objective, NegativeELBO | ImportanceWeighted) and isinstance(images, Images)
+    one = not isinstance(model, ConditionalVAE)  # not a model for each batch's labels
+    return device.type == "cuda" and dtype != torch.float32 and pure and one
 
 
-def _fastest(device: torch.device) -> torch.dtype:
-    """Return bfloat16 for a CPU that computes in it, which is faster, and float32 for the rest."""
-    ask: Any = getattr(torch.cpu, "get_capabilities", dict)  # newer than PyTorch 2.8
-    native = device.type == "cpu" and ask().get("avx512_bf16", False)
-    return torch.bfloat16 if native else torch.float32
+def _sums(terms: Terms) -> Tensor:
+    sums = torch.stack([term.detach().sum() for term in terms])
+    # float32 loses digits over 60,000 images; MPS has nothing else.
+    return sums if sums.device.type == "mps" else sums.double()
 
 
-def provenance(device: torch.device, dtype: torch.dtype, seed: int) -> dict[str, Any]:
-    """Say what a run ran on."""
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    return {
-        "device": gpu or f"{device} {platform.machine()}",
-        "precision": str(dtype).removeprefix("torch."),
-        "threads": torch.get_num_threads(), "seed": seed, "vaebook": version("vaebook"),
-        "torch": str(torch.__version__), "python": platform.python_version(),
-    }  # fmt: skip
+def _set_rate(optimizer: Adam, lr: float) -> None:
+    group = optimizer.param_groups[0]
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(lr)  # where a recorded step will read it
+    else:
+        group["lr"] = lr
 
 
 class _Score:
@@ -282,12 +286,10 @@ class _Score:
         self.sums: Any = 0
         self.images, self.started = 0, time.perf_counter()
 
-    def add(self, terms: Terms, objective: Objective) -> None:
+    def add(self, sums: Tensor, count: int, objective: Objective) -> None:
         self.beta = getattr(objective, "beta", 1.0)
-        # Summed in float64 (which MPS lacks): float32 loses digits over 60,000 images.
-        sums = torch.stack([term.detach().sum() for term in terms])
-        self.sums = self.sums + (sums if sums.device.type == "mps" else sums.double())
-        self.images += len(terms.loss)
+        self.sums = self.sums + sums
+        self.images += count
 
     def row(self, team: Team = ALONE) -> dict[str, Any]:
         if not self.images:
@@ -301,23 +303,6 @@ class _Score:
     def note(self) -> str:
         row = self.row()
         return f"epoch {self.epoch}: {row['reconstruction']:.1f} + KL {row['kl']:.1f} nats"
-
-
-@contextmanager
-def seeded(
-    device: torch.device, seed: int, stream: int, rank: int = 0
-) -> Iterator[torch.Generator]:
-    """Random numbers of a run's own inside a block; the caller's go on untouched after it.
-
-    The generator, for the order of the images, is the same at any rank; the noise is not.
-    """
-    start = (seed * 1_000_003 + stream) % 2**63
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        generator = torch.manual_seed(start)
-        if rank:
-            generator = torch.Generator().manual_seed(start)
-            torch.manual_seed((start + rank * 998_244_353) % 2**63)
-        yield generator
 
 
 @torch.no_grad()

@@ -1,0 +1,197 @@
+"""The benchmark: what it counts, what it compares, and the file it leaves."""
+
+import json
+import math
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import vaebook as vb
+from benchmarks import contenders, report, run, sections, steps
+
+COMMITTED = Path(__file__).parents[1] / "book" / "results" / "speed-cpu.json"
+KEYS = {
+    "speed": {
+        "network", "contender", "batch_size", "image_size", "images", "seconds",
+        "images_per_second", "vaebook_is", "share_of_ceiling",
+    },
+    "growth": {"images", "epochs", "seconds", "peak_memory_mib"},
+    "time_to_loss": {"network", "contender", "target", "seconds", "reached"},
+    "other": {"what", "per_second"},
+    "tried": {"step", "batch_size", "milliseconds", "relative", "note"},
+}  # fmt: skip
+SINGLE = {
+    "provenance", "data", "ceiling", "flop_per_image", "test_pass", "precision", "import"
+}  # fmt: skip
+
+
+def check_layout(found):
+    assert found.keys() - {"cuda"} == KEYS.keys() | SINGLE
+    for name, keys in KEYS.items():
+        assert found[name]
+        for row in found[name]:
+            assert keys <= row.keys()
+    about = {"processor", "device", "threads", "torch", "python", "vaebook", "precision"}
+    assert about <= found["provenance"].keys()
+    assert found["ceiling"].keys() == {"float32", "bfloat16"}
+    assert found["flop_per_image"].keys() == {"conv", "dense"}
+
+
+def test_operations_agree_with_a_count_by_hand():
+    # Output pixels × output channels × input channels × kernel; the transposed by input pixels.
+    first = 14 * 14 * 28 * 9
+    encoder = first + 7 * 7 * 28 * 56 * 9 + 4 * 4 * 56 * 112 * 9 + 2 * 2 * 112 * 224 * 9
+    heads = 2 * 896 * 128 + 128 * 224
+    decoder = 224 * 112 * 16 + 16 * 112 * 56 * 16 + 64 * 56 * 28 * 16 + 196 * 28 * 16
+    # Each product is one multiplication and one addition, and is made thrice: forth, back to the
+    # input and back to the weights. The images themselves need no gradient.
+    by_hand = 2 * (3 * (encoder + heads + decoder) - first)
+    assert sections.flop_per_image("conv", (1, 28, 28)) == by_hand
+    assert by_hand == pytest.approx(39e6, rel=0.01)
+
+    first = 784 * 400
+    by_hand = 2 * (3 * (2 * first + 3 * 400 * 20) - first)
+    assert sections.flop_per_image("dense", (1, 28, 28)) == by_hand
+
+
+sizes = dict(
+    shape=st.tuples(*[st.integers(1, 3)] * 2, *[st.integers(1, 9)] * 2),
+    out=st.integers(1, 3),
+    kernel=st.tuples(*[st.integers(1, 4)] * 2),
+    padding=st.tuples(*[st.integers(0, 3)] * 2),
+    seed=st.integers(0, 99),
+)
+
+
+def same_with_gradients(ours, theirs, x, weight):
+    expected = theirs(x, weight)
+    torch.testing.assert_close(ours(x, weight), expected)
+    gradient = torch.randn_like(expected)
+    pairs = (torch.autograd.grad(f(x, weight), (x, weight), gradient) for f in (ours, theirs))
+    torch.testing.assert_close(*pairs)
+
+
+def drawn(*shapes, seed):
+    generator = torch.Generator().manual_seed(seed)
+    options = dict(generator=generator, dtype=torch.float64, requires_grad=True)
+    return [torch.randn(shape, **options) for shape in shapes]
+
+
+@given(**sizes)
+@settings(max_examples=60)
+def test_convolution_by_windows(shape, out, kernel, padding, seed):
+    assume(all(n + 2 * p >= k for n, p, k in zip(shape[2:], padding, kernel, strict=True)))
+    assume(all(p < k for p, k in zip(padding, kernel, strict=True)))
+    x, weight = drawn(shape, (out, shape[1], *kernel), seed=seed)
+    same_with_gradients(
+        lambda x, w: steps.Convolution.apply(x, w, padding),
+        lambda x, w: F.conv2d(x, w, stride=2, padding=padding),
+        x, weight,
+    )  # fmt: skip
+
+
+@given(**sizes, extra=st.tuples(*[st.integers(0, 1)] * 2))
+@settings(max_examples=60)
+def test_transposed_convolution_by_windows(shape, out, kernel, padding, seed, extra):
+    sides = zip(shape[2:], padding, kernel, extra, strict=True)
+    assume(all(2 * (n - 1) - 2 * p + k + e >= 1 for n, p, k, e in sides))
+    assume(all(p < k for p, k in zip(padding, kernel, strict=True)))
+    x, weight = drawn(shape, (shape[1], out, *kernel), seed=seed)
+    same_with_gradients(
+        lambda x, w: steps.TransposedConvolution.apply(x, w, padding, extra),
+        lambda x, w: F.conv_transpose2d(x, w, None, 2, padding, extra),
+        x, weight,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kinds", [steps.PLAIN, steps.GATHERED])
+def test_formulations_are_of_one_model(kinds):
+    x, losses = torch.rand(4, 1, 28, 28), []
+    model = contenders.NETWORKS["conv"]((1, 28, 28)).train()
+    for changed in ({}, kinds):
+        steps.replaced(model, changed)
+        torch.manual_seed(0)
+        losses.append(vb.NegativeELBO()(model, x).loss)
+    torch.testing.assert_close(*losses)
+
+
+def test_the_loop_minimizes_what_fit_does():
+    model = vb.dense_vae((1, 4, 4), latent_dim=2)
+    x = torch.rand(5, 1, 4, 4)
+    losses = []
+    for loss in (contenders.negative_elbo, lambda *args: vb.NegativeELBO()(*args).loss.mean()):
+        torch.manual_seed(0)
+        losses.append(loss(model, x))
+    torch.testing.assert_close(*losses)
+
+
+def test_the_recipe_sees_the_same_pixels():
+    images = vb.load("digits").test[:3]
+    shown = torch.stack([x for x, _ in contenders.Pictures(images)])
+    torch.testing.assert_close(shown, images.pixels / 255)
+
+
+@pytest.mark.parametrize(("losses", "second", "is_reached"), [
+    ([9, 5, 4], 2, True), ([9, 8, 5.1], 3, False),
+])  # fmt: skip
+def test_the_time_to_a_loss_is_that_of_the_first_epoch_below(losses, second, is_reached):
+    row = sections.reached(5, [1, 2, 3], losses)
+    assert (row["seconds"], row["epochs"], row["reached"]) == (second, second, is_reached)
+    assert bool(row["note"]) is not is_reached
+
+
+def test_a_quick_run_writes_the_report_and_keeps_other_sections(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("pythae")
+    monkeypatch.setattr(contenders, "WORKERS", {"conv": 0, "dense": 0})
+    # What takes a fresh process, in this one.
+    monkeypatch.setitem(
+        sections.SECTIONS, "growth",
+        lambda *_: {"growth": [json.loads(sections.grown(32, 1))]},
+    )  # fmt: skip
+    monkeypatch.setattr(sections.subprocess, "run", lambda *_, **__: None)
+    assert run.main(["--quick", "--output", str(tmp_path)]) == 0
+    (path,) = tmp_path.glob("speed-*.json")
+    (picture,) = tmp_path.glob("speed-*.png")
+    first = json.loads(path.read_text("utf-8"))
+    check_layout(first)
+    for row in first["speed"]:
+        assert row["images_per_second"] == pytest.approx(row["images"] / row["seconds"][0], 1e-3)
+    assert plt.imread(picture).std() > 0
+
+    assert run.main(["--quick", "--output", str(tmp_path), "--sections", "other"]) == 0
+    again = json.loads(path.read_text("utf-8"))
+    assert again.pop("other") != first.pop("other")
+    assert again == first
+    assert "images/s" in capsys.readouterr().out
+
+
+def test_a_quick_run_replaces_no_measurement(capsys):
+    with pytest.raises(SystemExit):
+        run.main(["--quick"])
+    assert "--output" in capsys.readouterr().err
+
+
+def test_the_committed_report():
+    found = json.loads(COMMITTED.read_text("utf-8"))
+    check_layout(found)
+    for row in found["speed"]:
+        assert row["images_per_second"] > 0
+        assert 0 < row["share_of_ceiling"] < 1
+    headline = {
+        (row["contender"], row["batch_size"]): len(row["seconds"])
+        for row in found["speed"]
+        if row["network"] == "conv" and row["image_size"] == 28
+    }
+    for name in contenders.CONTENDERS:
+        assert min(headline[name, 128], headline[name, 512]) >= 5
+    assert abs(found["precision"]["relative_difference"]) < 0.005
+    assert found["test_pass"]["vaebook"]["test_loss"] <= found["test_pass"]["target"]
+    assert math.isfinite(found["import"]["ratio"])
+    text = COMMITTED.read_text("utf-8")
+    assert text.count("\n") > sum(len(found[name]) for name in KEYS)
+    assert report.ORDER[: len(found)] == tuple(found)
