@@ -175,7 +175,7 @@ def about(data):
         part: sum(float(row["seconds"]) for row in read_rows(RESULTS / f"collapse_{part}.csv"))
         for part in CELLS
     }
-    run = vb.training.provenance(torch.device("cpu"), torch.float32, 0)
+    run = vb.devices.provenance(torch.device("cpu"), torch.float32, 0)
     run["seed"] = list(SEEDS)
     values = eigenvalues(data.train[: PHASE_SETTINGS["train"]])
     return {

@@ -105,6 +105,23 @@ def test_one_epoch_is_that_of_a_loop_written_out():
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
+def test_in_float32_it_is_the_plain_loop_bit_for_bit():
+    model, by_hand = new_model(), new_model()
+    fit(model, TRAIN, epochs=2, seed=4)
+
+    optimizer = torch.optim.Adam(by_hand.parameters(), lr=1e-3, fused=True)
+    by_hand.train()
+    x = pixels(TRAIN)
+    for epoch in (1, 2):
+        torch.manual_seed(4 * 1_000_003 + epoch)
+        for rows in torch.randperm(200).split(50):
+            loss = vb.NegativeELBO()(by_hand, x[rows]).loss.mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    assert_same_weights(model, by_hand)
+
+
 def test_a_rate_may_fall_with_the_steps_that_are_done():
     model, by_hand = new_model(), new_model()
     fit(model, TRAIN, epochs=2, seed=4, lr=lambda done: 2e-3 * (1 - done), precision="float32")

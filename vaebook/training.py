@@ -45,8 +45,8 @@ class History:
     `snapshots` are pairs of a step and what the model then made of 64 fixed draws from the
     prior, ``[64, channels, height, width]`` in [0, 1]; `posteriors`, taken at the same steps, are
     triples of a step and q(z|x)'s means and standard deviations, ``[128, latent]``, for the first
-    128 validation images. `provenance` tells device, precision, threads, seed and versions,
-    `interrupted` whether Ctrl-C ended the run.
+    128 validation images. `provenance` tells device, precision, threads, processes, seed and
+    versions, `interrupted` whether Ctrl-C ended the run.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -155,7 +155,7 @@ def fit(
         model.parameters(), lr=torch.tensor(first, device=device) if records else first,
         fused=device.type != "mps", capturable=records,
     )  # fmt: skip
-    history = History(provenance=provenance(device, dtype, seed))
+    history = History(provenance=provenance(device, dtype, seed) | {"processes": team.size})
     if resume and Path(str(checkpoint)).exists():
         _restore(str(checkpoint), model, optimizer, history)
     done = history.rows[-1]["epoch"] if history.rows else 0
