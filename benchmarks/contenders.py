@@ -1,0 +1,140 @@
+"""The contenders: each trains a model and returns its seconds, as its user would meet them.
+
+All of them have the same layers, the package's own, in which some transposed convolutions are
+matrix products: the others gain by that, too.
+"""
+
+import os
+import statistics
+import time
+
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader
+from torchvision.datasets import MNIST
+from torchvision.transforms import ToTensor
+
+import vaebook as vb
+
+NETWORKS = {
+    "conv": lambda shape: vb.conv_vae(shape, latent_dim=128),
+    "dense": lambda shape: vb.dense_vae(shape, latent_dim=20, hidden=(400,), activation="relu"),
+}
+
+
+def since(started):
+    """Return the seconds since then, when the device has done what it was told."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def negative_elbo(model, x):
+    """Return the loss as one writes it by hand, averaged over the batch."""
+    mean, log_var = model.encoder(x)
+    z = mean + (0.5 * log_var).exp() * torch.randn_like(mean)
+    reconstruction = F.binary_cross_entropy_with_logits(model.decoder(z), x, reduction="sum")
+    kl = 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum()
+    return (reconstruction + kl) / len(x)
+
+
+def vaebook(network, images, batch_size, precision="auto"):
+    """Call `vaebook.fit`."""
+    model = NETWORKS[network](images.image_shape)
+    started = time.perf_counter()
+    vb.fit(model, images, epochs=1, batch_size=batch_size, precision=precision, progress=False)
+    return since(started)
+
+
+def float32(network, images, batch_size):
+    """Call `vaebook.fit` without mixed precision."""
+    return vaebook(network, images, batch_size, precision="float32")
+
+
+def loop(network, images, batch_size):
+    """Run a hand-written loop over float32 pixels that are on the device beforehand."""
+    device = vb.pick_device()
+    pixels = vb.data.to_pixels(images.pixels, device)
+    model = NETWORKS[network](images.image_shape).to(device)
+    optimizer = torch.optim.Adam(model.parameters())
+    started = time.perf_counter()
+    order = torch.randperm(len(pixels), device=device)
+    for start in range(0, len(pixels), batch_size):
+        loss = negative_elbo(model, pixels[order[start : start + batch_size]])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return since(started)
+
+
+class Pictures(MNIST):
+    """Images in memory that leave it as torchvision's MNIST has them: one by one, through PIL."""
+
+    def __init__(self, images):
+        self.data = images.pixels[:, 0]
+        self.targets = torch.zeros(len(images)) if images.labels is None else images.labels
+        self.transform, self.target_transform = ToTensor(), None
+
+
+def recipe_epochs(network, images, batch_size, workers, test=None):
+    """Train as most tutorials do, without end; yield after each epoch the test loss, if any."""
+    device = vb.pick_device()
+    model = NETWORKS[network](images.image_shape).to(device)
+    optimizer = torch.optim.Adam(model.parameters())
+    options = dict(batch_size=batch_size, num_workers=workers, pin_memory=device.type == "cuda")
+    train = DataLoader(Pictures(images), shuffle=True, **options)
+    held_out = test and DataLoader(Pictures(test), **options)
+    while True:
+        model.train()
+        shown = 0.0
+        for x, _ in train:
+            x = x.to(device)
+            loss = negative_elbo(model, x)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            shown += loss.item() * len(x)
+        if held_out:
+            model.eval()
+            with torch.no_grad():
+                sums = [negative_elbo(model, x.to(device)).item() * len(x) for x, _ in held_out]
+        yield sum(sums) / len(test) if held_out else None
+
+
+def recipe(network, images, batch_size):
+    """Run one epoch of the recipe with its best number of workers."""
+    epochs = recipe_epochs(network, images, batch_size, best_workers(network, images))
+    started = time.perf_counter()
+    next(epochs)
+    return since(started)
+
+
+WORKERS = {}  # of the recipe's DataLoader, by network
+
+
+def best_workers(network, images):
+    """Return the number of workers with which the recipe is fastest, found once per network."""
+    if network not in WORKERS:
+        counts = [count for count in (0, 1, 2, 4, 8) if count <= (os.cpu_count() or 1)]
+        seconds = {count: [] for count in counts}
+        for _ in range(3):
+            for count in counts:
+                epochs = recipe_epochs(network, images[:2560], 128, count)
+                started = time.perf_counter()
+                next(epochs)
+                seconds[count].append(since(started))
+        WORKERS[network] = min(counts, key=lambda count: statistics.median(seconds[count]))
+    return WORKERS[network]
+
+
+def pythae(network, images, batch_size):
+    """Call pythae's `BaseTrainer.train`."""
+    from benchmarks.with_pythae import trainer_of  # not needed for the other contenders
+
+    trainer = trainer_of(NETWORKS[network](images.image_shape), images, batch_size)
+    started = time.perf_counter()
+    trainer.train()
+    return since(started)
+
+
+CONTENDERS = dict(vaebook=vaebook, float32=float32, loop=loop, recipe=recipe, pythae=pythae)
