@@ -118,9 +118,10 @@ class NegativeELBO:
         output = model(x)
         reconstruction = -model.likelihood.log_prob(output.params, x)
         kls = output.kls
-        kl = kls.sum(1)
-        unspent = (self.free_bits - kls.mean(0)).relu().sum()
-        return Terms(reconstruction + self.beta * (kl + unspent), reconstruction, kl)
+        kl = charged = kls.sum(1)
+        if self.free_bits:
+            charged = kl + (self.free_bits - kls.mean(0)).relu().sum()
+        return Terms(reconstruction + self.beta * charged, reconstruction, kl)
 
 
 def importance_bound(log_weights: DrawsOfBatch) -> PerImage:

@@ -177,8 +177,8 @@ def fit(
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             terms = loss_of(now, given, x)
         optimizer.zero_grad()
-        # The gradients of a team are averaged: of its shares this makes the mean.
-        (terms.loss.sum() * (team.size / count)).backward()
+        # The mean over the batch. The gradients of a team are averaged, whatever their shares.
+        terms.loss.backward(torch.full_like(terms.loss, team.size / count))
         optimizer.step()
         return _sums(terms)
 
@@ -264,10 +264,11 @@ def can_record(
     return device.type == "cuda" and dtype != torch.float32 and pure and one
 
 
+@torch.no_grad()
 def _sums(terms: Terms) -> Tensor:
-    sums = torch.stack([term.detach().sum() for term in terms])
     # float32 loses digits over 60,000 images; MPS has nothing else.
-    return sums if sums.device.type == "mps" else sums.double()
+    dtype = torch.float32 if terms.loss.device.type == "mps" else torch.float64
+    return torch.stack(tuple(terms)).sum(1, dtype=dtype)
 
 
 def _set_rate(optimizer: Adam, lr: float) -> None:
