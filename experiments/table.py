@@ -57,7 +57,7 @@ class Recipe(NamedTuple):
 MODELS = {
     "vae": Recipe(vb.dense_vae, TANH, EARLY, 1500),
     "iwae-5": Recipe(vb.dense_vae, TANH, vb.ImportanceWeighted(5), 60, after="vae"),
-    "iwae-50": Recipe(vb.dense_vae, TANH, vb.ImportanceWeighted(50), 60, after="vae"),
+    "iwae-50": Recipe(vb.dense_vae, TANH, vb.ImportanceWeighted(50), 120, after="vae"),
     "one level": Recipe(vb.ladder_vae, LEVEL, WARM, 15, 200, 3e-3),
     "ladder": Recipe(vb.ladder_vae, LADDER, WARM, 15, 200, 3e-3),
     "large ladder": Recipe(vb.ladder_vae, LARGE, WARM, 120, 200, 3e-3),
