@@ -138,12 +138,8 @@ def fit(
     device = pick_device(device)
     dtype = dtype or fastest(device)
     images = prepare(images, "images", model, device)
-    if team.size > 1 and not isinstance(images, Images):
-        wanted = f"Images or an array, for {team.size} processes to share"
-        raise ValueError(f"images: expected {wanted}, got a DataLoader")
-    if team.size > batch_size:
-        wanted = f"an image or more for each of {team.size} processes"
-        raise ValueError(f"batch_size: expected {wanted}, got {batch_size}")
+    if team.size > 1:
+        _check_shares(images, batch_size, team.size)
     if isinstance(images, Images) and len(images) == 1:
         raise ValueError("images: expected at least 2 images to train on, got 1")
     if validation is not None:
@@ -253,6 +249,16 @@ def _judge(
         for given, x in batches(model, images, batch_size, device=model.device, team=team):
             score.add(_sums(objective(given, x)), len(x), objective)
     return score
+
+
+def _check_shares(images: Any, batch_size: int, processes: int) -> None:
+    if not isinstance(images, Images):
+        wanted = f"Images or an array, for {processes} processes to share"
+        raise ValueError(f"images: expected {wanted}, got a DataLoader")
+    for name, count in {"batch_size": batch_size, "images": len(images)}.items():
+        if processes > count:
+            wanted = f"an image or more for each of {processes} processes"
+            raise ValueError(f"{name}: expected {wanted}, got {count}")
 
 
 def can_record(
