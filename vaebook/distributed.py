@@ -38,6 +38,9 @@ class Team(NamedTuple):
         return value
 
 
+ALONE = Team()
+
+
 def join() -> Team:
     """Return the team of this process; meet the others if torchrun has started it.
 
@@ -45,7 +48,7 @@ def join() -> Team:
     those of the CPU by Gloo. A process without torchrun is a team of one.
     """
     if not dist.is_available():
-        return Team()
+        return ALONE
     if dist.is_torchelastic_launched() and not dist.is_initialized():
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -56,7 +59,7 @@ def join() -> Team:
             store = dist.PrefixStore(prefix, store)  # type: ignore[attr-defined]
         dist.init_process_group(store=store, rank=rank, world_size=size)
         atexit.register(dist.destroy_process_group)
-    return Team(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Team()
+    return Team(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else ALONE
 
 
 def restarted(team: Team) -> bool:

@@ -16,9 +16,9 @@ from torch.optim import Adam
 
 from vaebook.checkpoints import load_weights, read, require_config, write
 from vaebook.conditional import ConditionalVAE, batches
-from vaebook.data.images import ALONE, Images, as_images, batch_bounds, to_pixels
+from vaebook.data.images import Images, as_images, batch_bounds, to_pixels
 from vaebook.devices import fastest, pick_device, provenance, seeded
-from vaebook.distributed import Team, join, shared_loss
+from vaebook.distributed import ALONE, Team, join, shared_loss
 from vaebook.engine import Recorded, Step
 from vaebook.networks import eval_mode
 from vaebook.objectives import ImportanceWeighted, NegativeELBO, Terms
@@ -163,7 +163,6 @@ def fit(
     shots -= {step for step, _ in history.snapshots}  # a longer run resumes at its old end
     watched = to_pixels(validation.pixels[:128], device) if isinstance(validation, Images) else None
     objective_at = getattr(objective, "at", lambda done: objective)
-    shared: dict[str, Any] = dict(device=device, team=team)
     bar = Progress((epochs - done) * steps, enabled=progress and team.rank == 0)
     stack = ExitStack()
     loss_of = stack.enter_context(shared_loss(model, team))
@@ -184,7 +183,8 @@ def fit(
             score = _Score(epoch, "train")
             # A seed per epoch, not per run, so that a resumed run meets the same numbers.
             with seeded(device, seed, epoch, team.rank) as generator:
-                stream = batches(model, images, batch_size, generator=generator, **shared)
+                options = dict(device=device, generator=generator, team=team)
+                stream = batches(model, images, batch_size, **options)
                 model.train()
                 for i, (given, x) in enumerate(stream):
                     step = (epoch - 1) * steps + i
@@ -208,8 +208,8 @@ def fit(
                 became = f"the loss became {loss} in epoch {epoch}"
                 raise FloatingPointError(f"{became}; a smaller lr than {tried:.3g} may help")
             if validation is not None:
-                judged = _judge(model, validation, objective, seed=seed, **shared)
-                rows.append(judged.row(team) | {"epoch": epoch, "split": "validation"})
+                judged = _judge(model, validation, objective, seed=seed, team=team)
+                rows.append(judged | {"epoch": epoch, "split": "validation"})
             if epoch == epochs and epochs * steps in shots:
                 _snapshot(history, epochs * steps, model, watched)
             history.rows += rows
@@ -236,19 +236,19 @@ def evaluate(
     """
     check_positive(batch_size=batch_size)
     images = prepare(images, "images", model, model.device)
-    return _judge(model, images, objective, batch_size, model.device, seed).row()
+    return _judge(model, images, objective, batch_size, seed)
 
 
 @torch.no_grad()
 def _judge(
-    model: VAE, images: Any, objective: Objective, batch_size: int = 500,
-    device: torch.device | None = None, seed: int = 0, team: Team = ALONE,
-) -> "_Score":  # fmt: skip
+    model: VAE, images: Any, objective: Objective, batch_size: int = 500, seed: int = 0,
+    team: Team = ALONE,
+) -> dict[str, Any]:  # fmt: skip
     score = _Score(0, "test")
     with seeded(model.device, seed, 0, team.rank), eval_mode(model):
         for given, x in batches(model, images, batch_size, device=model.device, team=team):
             score.add(_sums(objective(given, x)), len(x), objective)
-    return score
+    return score.row(team)
 
 
 def _check_shares(images: Any, batch_size: int, processes: int) -> None:

@@ -10,10 +10,9 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Generator, Tensor
 
-from vaebook.distributed import Team
+from vaebook.distributed import ALONE, Team
 
 Device = torch.device | str
-ALONE = Team()
 BINARIZATIONS = ("dynamic", "static")
 Pixels = UInt8[Tensor, "images channels height width"] | Float32[Tensor, "images c h w"]
 
