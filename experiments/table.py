@@ -1,7 +1,7 @@
 """Every model on the same binarized images, judged alike. Writes book/results/table/*.json.
 
     python -m experiments.table                         run what is missing
-    python -m experiments.table --dataset mnist --model iwae-50 --seed 0     one run
+    python -m experiments.table --dataset mnist --model vae --seed 0         one run
     python -m experiments.table --list                  say what is done and what is missing
     python -m experiments.table --model vae iwae-50 --epochs 3280 --again    as long as the paper
 
@@ -52,12 +52,19 @@ class Recipe(NamedTuple):
     batch_size: int = 100
     lr: float = 1e-3
     after: str | None = None
+    optimizer: str = "adam"
 
 
 MODELS = {
     "vae": Recipe(vb.dense_vae, TANH, EARLY, 1500),
     "iwae-5": Recipe(vb.dense_vae, TANH, vb.ImportanceWeighted(5), 60, after="vae"),
     "iwae-50": Recipe(vb.dense_vae, TANH, vb.ImportanceWeighted(50), 120, after="vae"),
+    "iwae-5 muon": Recipe(
+        vb.dense_vae, TANH, vb.ImportanceWeighted(5), 60, after="vae", optimizer="muon"
+    ),
+    "iwae-50 muon": Recipe(
+        vb.dense_vae, TANH, vb.ImportanceWeighted(50), 240, after="vae", optimizer="muon"
+    ),
     "one level": Recipe(vb.ladder_vae, LEVEL, WARM, 15, 200, 3e-3),
     "ladder": Recipe(vb.ladder_vae, LADDER, WARM, 15, 200, 3e-3),
     "large ladder": Recipe(vb.ladder_vae, LARGE, WARM, 120, 200, 3e-3),
@@ -75,7 +82,7 @@ MODELS = {
 # for those small networks whose figures are set beside the papers', fewer where a draw costs more.
 FULL, LARGEST, QUICK = (10_000, 5000), (10_000, 1000), (1000, 1000)
 JUDGED = {
-    "vae": FULL, "iwae-5": FULL, "iwae-50": FULL,
+    "vae": FULL, **{f"iwae-{k}{more}": FULL for k in (5, 50) for more in ("", " muon")},
     **{f"large ladder{more}": LARGEST for more in ("", " iw-5", " iw-10")},
 }  # fmt: skip
 
@@ -103,7 +110,8 @@ def train(data, model, seed, scratch, *, epochs=None, device="auto"):
     history = vb.fit(
         built, data.train, validation=data.test[:1000], objective=recipe.objective,
         epochs=epochs, batch_size=recipe.batch_size, lr=lambda done: rate(recipe.lr, done),
-        device=device, seed=seed, checkpoint=scratch / f"{name}.safetensors", resume=True,
+        optimizer=recipe.optimizer, device=device, seed=seed,
+        checkpoint=scratch / f"{name}.safetensors", resume=True,
     )  # fmt: skip
     seconds += sum(row["seconds"] for row in history.rows if row["split"] == "train")
     return built, history, seconds
@@ -162,7 +170,8 @@ def measure(data, model, seed, scratch, **changed):
     about = {
         "made_by": "python -m experiments.table", "data": data.source, "test_images": len(test),
         "run": history.provenance, "objective": repr(recipe.objective), "after": recipe.after,
-        "settings": {"batch_size": recipe.batch_size, "lr": recipe.lr} | recipe.arguments,
+        "settings": dict(batch_size=recipe.batch_size, lr=recipe.lr, optimizer=recipe.optimizer)
+        | recipe.arguments,
     }  # fmt: skip
     curve = [[r["epoch"], _round(r["loss"])] for r in history.rows if r["split"] == "validation"]
     return row | about | {"curve": curve[:: max(len(curve) // 40, 1)]}

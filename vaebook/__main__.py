@@ -17,7 +17,7 @@ from vaebook.likelihoods import LIKELIHOODS
 CHECKPOINT = "model.safetensors"
 EXAMPLE = "example: python -m vaebook train --data kmnist --latent-dim 2 --epochs 3 --out run"
 EXAMPLE += "; by several processes: torchrun --nproc-per-node 2 -m vaebook train ..."
-FIT = ("epochs", "batch_size", "lr", "device", "precision", "seed", "resume")
+FIT = ("epochs", "batch_size", "lr", "optimizer", "device", "precision", "seed", "resume")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -144,7 +144,8 @@ OPTIONS: list[tuple[str, str, dict[str, Any]]] = [
     ("train", "--latent-dim", dict(type=int, default=16, help="number of latent dimensions")),
     ("train", "--epochs", dict(type=int, default=10, help="passes over the images")),
     ("train", "--batch-size", dict(type=int, default=128, help="images per step")),
-    ("train", "--lr", dict(type=float, default=1e-3, help="Adam's learning rate")),
+    ("train", "--lr", dict(type=float, default=1e-3, help="the learning rate")),
+    ("train", "--optimizer", dict(default="adam", help="adam, or muon for dense networks")),
     ("train", "--beta", dict(type=float, default=1.0, help="weight of the KL")),
     ("train", "--precision", dict(default="auto", help="auto, float32 or bfloat16")),
     ("train", "--resume", dict(action="store_true", help="go on with the run that --out holds")),

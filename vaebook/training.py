@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import Adam
 
 from vaebook.checkpoints import load_weights, read, require_config, write
 from vaebook.conditional import ConditionalVAE, batches
@@ -22,6 +21,7 @@ from vaebook.distributed import ALONE, Team, join, shared_loss
 from vaebook.engine import Recorded, Step
 from vaebook.networks import eval_mode
 from vaebook.objectives import ImportanceWeighted, NegativeELBO, Terms
+from vaebook.optimizers import NAMES, Optimizers
 from vaebook.progress import Progress
 from vaebook.vae import VAE, check_positive, choose
 
@@ -77,10 +77,10 @@ class History:
 def fit(
     model: VAE, images: Any, *, epochs: int, batch_size: int = 128, lr: Rate = 1e-3,
     validation: Any = None, objective: Objective = ELBO, device: str | torch.device = "auto",
-    precision: str = "auto", seed: int = 0, progress: bool = True, snapshots: int = 0,
-    checkpoint: str | Path | None = None, resume: bool = False,
+    precision: str = "auto", optimizer: str = "adam", seed: int = 0, progress: bool = True,
+    snapshots: int = 0, checkpoint: str | Path | None = None, resume: bool = False,
 ) -> History:  # fmt: skip
-    """Train a model with Adam on shuffled minibatches; afterwards it is in eval mode.
+    """Train a model on shuffled minibatches; afterwards it is in eval mode.
 
     Ctrl-C ends the training with the history of the epochs which finished. Raises a ValueError
     that names the argument which does not fit, and a FloatingPointError when the loss is no
@@ -96,7 +96,7 @@ def fit(
         `Images`, an array or a tensor (see `as_images`), or a DataLoader; the second for
         `evaluate` after each epoch.
     epochs, batch_size, lr, objective
-        Passes over the images, images per step, Adam's learning rate, and a function of a
+        Passes over the images, images per step, the learning rate, and a function of a
         model and a batch that returns `Terms`. What changes in the course of the training goes
         by the fraction of steps that are done, 0 to 1: `lr` may be a function of it, such as
         ``lambda done: 1e-3 * (1 - done)``, and an objective may have a method ``at``, which
@@ -106,6 +106,10 @@ def fit(
         ``"auto"``: the second on processors with instructions for it, the first elsewhere. On
         CUDA in bfloat16 the step of `NegativeELBO` or `ImportanceWeighted` is recorded once and
         replayed; in float32 it is the plain loop.
+    optimizer
+        ``"adam"`` (Kingma & Ba 2015), or ``"muon"`` (Jordan et al. 2024), which gives the steps
+        of dense layers' weight matrices equal size in all directions and leaves what is no
+        matrix to Adam: a longer step, and far fewer of them where dense networks train long.
     seed
         Decides the order of the images and the noise, so that a run repeats bit for bit on one
         CPU in one precision. The first weights are yours: `torch.manual_seed` before the model.
@@ -130,6 +134,7 @@ def fit(
     if not (first := lr_at(0.0)) > 0:
         raise ValueError(f"lr: expected a number above 0 to begin with, got {first!r}")
     dtype = choose("precision", precision, PRECISIONS)
+    choose("optimizer", optimizer, NAMES)
     if checkpoint is not None:
         require_config(model)
     elif resume:
@@ -146,14 +151,12 @@ def fit(
         validation = prepare(validation, "validation", model, device)
 
     model.to(device)
-    records = team.size == 1 and can_record(model, images, objective, device, dtype)
-    optimizer = Adam(
-        model.parameters(), lr=torch.tensor(first, device=device) if records else first,
-        fused=device.type != "mps", capturable=records,
-    )  # fmt: skip
+    records = team.size == 1 and optimizer == "adam"
+    records = records and can_record(model, images, objective, device, dtype)
+    optimizers = Optimizers(optimizer, model, first, device, capturable=records)
     history = History(provenance=provenance(device, dtype, seed) | {"processes": team.size})
     if resume and Path(str(checkpoint)).exists():
-        _restore(str(checkpoint), model, optimizer, history)
+        _restore(str(checkpoint), model, optimizers, history)
     done = history.rows[-1]["epoch"] if history.rows else 0
     norms = nn.modules.batchnorm._BatchNorm
     normalizes = any(isinstance(module, norms) for module in model.modules())
@@ -171,10 +174,10 @@ def fit(
         # Per step: autocast keeps its copies of the weights until it is left.
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             terms = loss_of(now, given, x)
-        optimizer.zero_grad()
+        optimizers.zero_grad()
         # The mean over the batch. The gradients of a team are averaged, whatever their shares.
         terms.loss.backward(torch.full_like(terms.loss, team.size / count))
-        optimizer.step()
+        optimizers.step()
         return _sums(terms)
 
     advance: Step = Recorded(take_step) if records else take_step
@@ -197,7 +200,7 @@ def fit(
                             "images, got a batch of 1; a larger batch_size or drop_last helps"
                         )
                     part_done = step / (epochs * steps)
-                    _set_rate(optimizer, lr_at(part_done))
+                    optimizers.set_rate(lr_at(part_done))
                     now = objective_at(part_done)
                     score.add(advance(now, given, x, count), len(x), now)
                     noted = progress and step % BATCHES_PER_NOTE == 0
@@ -216,7 +219,7 @@ def fit(
             for row in rows:
                 bar.line(_line(row))
             if checkpoint is not None and team.rank == 0:
-                _keep(checkpoint, model, optimizer, history)
+                _keep(checkpoint, model, optimizers, history)
     except KeyboardInterrupt:
         history.interrupted = True
         bar.line("stopped by the keyboard: the history has the epochs that finished")
@@ -277,14 +280,6 @@ def _sums(terms: Terms) -> Tensor:
     return torch.stack(tuple(terms)).sum(1, dtype=dtype)
 
 
-def _set_rate(optimizer: Adam, lr: float) -> None:
-    group = optimizer.param_groups[0]
-    if isinstance(group["lr"], Tensor):
-        group["lr"].fill_(lr)  # where a recorded step will read it
-    else:
-        group["lr"] = lr
-
-
 class _Score:
     """Sums of the terms, kept on their device so that no batch makes the CPU wait."""
 
@@ -342,31 +337,27 @@ def _line(row: dict[str, Any]) -> str:
     )
 
 
-def _keep(path: str | Path, model: VAE, optimizer: Adam, history: History) -> None:
-    state = optimizer.state_dict()["state"]
-    extra = {f"adam.{i}.{key}": value for i, slot in state.items() for key, value in slot.items()}
+def _keep(path: str | Path, model: VAE, optimizers: Optimizers, history: History) -> None:
+    extra = optimizers.state()
     extra |= {f"snapshot.{step}": picture for step, picture in history.snapshots}
     extra |= {f"posterior.{step}": torch.stack(both) for step, *both in history.posteriors}
     write(path, model, extra, {"rows": history.rows})
 
 
-def _restore(path: str | Path, model: VAE, optimizer: Adam, history: History) -> None:
+def _restore(path: str | Path, model: VAE, optimizers: Optimizers, history: History) -> None:
     header, tensors = read(path)
     if header["config"] != json.loads(json.dumps(model.config)) or "rows" not in header:
         found = f"{'one' if 'rows' in header else 'the weights alone'} of {header['config']}"
         wanted = f"a training state of {model.config}"
         raise ValueError(f"checkpoint: expected {wanted}, got {path} with {found}")
+    optimizers.restore(tensors)
     load_weights(model, tensors, path)
-    state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         kind, *rest = name.split(".")
-        if kind == "adam":
-            state.setdefault(int(rest[0]), {})[rest[1]] = value
-        elif kind == "snapshot":
+        if kind == "snapshot":
             history.snapshots.append((int(rest[0]), value))
         elif kind == "posterior":
             history.posteriors.append((int(rest[0]), *value))
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
     for shots in (history.snapshots, history.posteriors):
         shots.sort(key=lambda shot: shot[0])
     history.rows += header["rows"]

@@ -150,8 +150,14 @@ def labelled_minibatches(
     for whole in batch_bounds(len(pixels), batch_size, team.size):
         part = slice(*team.share(*whole))
         rows = part if order is None else order[part]
-        x = to_pixels(pixels[rows], device)
-        yield torch.bernoulli(x) if images.redrawn else x, None if labels is None else labels[rows]
+        x = to_pixels(_rows(pixels, rows), device)
+        y = None if labels is None else _rows(labels, rows)
+        yield torch.bernoulli(x) if images.redrawn else x, y
+
+
+def _rows(tensor: Tensor, rows: slice | Tensor) -> Tensor:
+    # index_select copies an image at once and not pixel by pixel: several times as fast.
+    return tensor[rows] if isinstance(rows, slice) else tensor.index_select(0, rows)
 
 
 def batch_bounds(count: int, batch_size: int, processes: int = 1) -> list[tuple[int, int]]:
