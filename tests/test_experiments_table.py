@@ -21,7 +21,9 @@ def small(monkeypatch):
     levels = {"latent_dims": (4, 3), "hidden": (9, 8)}
     models = {
         "vae": table.Recipe(vb.dense_vae, codes, vb.NegativeELBO(), **tiny),
-        "iwae-5": table.Recipe(vb.dense_vae, codes, vb.ImportanceWeighted(5), **tiny, after="vae"),
+        "iwae-5": table.Recipe(
+            vb.dense_vae, codes, vb.ImportanceWeighted(5), **tiny, after="vae", optimizer="muon"
+        ),
         "ladder": table.Recipe(vb.ladder_vae, levels, table.WARM, **tiny),
         "conditional": table.Recipe(
             vb.conditional_vae, codes | {"classes": 10}, vb.NegativeELBO(), **tiny
@@ -88,10 +90,11 @@ def test_an_interrupted_training_goes_on(small, tmp_path):
 def test_a_model_may_begin_where_another_ended(small, tmp_path, monkeypatch):
     data = vb.load("mnist", download=False).binarized()
     before, _, seconds = table.train(data, "vae", 0, tmp_path)
-    begun = []
+    begun, optimizers = [], []
 
     def fit(model, *rest, **options):
         begun.append([part.clone() for part in model.parameters()])
+        optimizers.append(options["optimizer"])
         return real(model, *rest, **options)
 
     real = vb.fit
@@ -100,6 +103,7 @@ def test_a_model_may_begin_where_another_ended(small, tmp_path, monkeypatch):
     for here, there in zip(begun[1], before.parameters(), strict=True):
         torch.testing.assert_close(here, there, rtol=0, atol=0)
     assert both == pytest.approx(seconds + history.last("train")["seconds"])
+    assert optimizers == ["adam", "muon"]
 
 
 def test_the_learning_rate_rises_and_falls_to_zero():

@@ -1,8 +1,11 @@
 """Where the numbers are computed, in what precision, and from which seed."""
 
+import ctypes
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -31,6 +34,22 @@ def fastest(device: torch.device) -> torch.dtype:
         ask: Any = getattr(torch.cpu, "get_capabilities", dict)  # newer than PyTorch 2.8
         native = ask().get("avx512_bf16", False)
     return torch.bfloat16 if native else torch.float32
+
+
+@cache
+def keep_memory() -> None:
+    """Have glibc, Linux's C library, keep the memory of large tensors for the next ones.
+
+    By default it gives much of it back to the system, which clears it page by page before it lends
+    it again: in every step of a training, for as long as some steps take to compute. The process
+    then holds on to what it used at its peak. Settings made in the environment stay.
+    """
+    chosen = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
+    if platform.libc_ver()[0] == "glibc" and not chosen:
+        trim_threshold, mmap_max = -1, -4  # names of malloc.h
+        libc = ctypes.CDLL(None)
+        libc.mallopt(trim_threshold, -1)
+        libc.mallopt(mmap_max, 0)
 
 
 def provenance(device: torch.device, dtype: torch.dtype, seed: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vaebook.checkpoints import load_weights, read, require_config, write
 from vaebook.conditional import ConditionalVAE, batches
 from vaebook.data.images import Images, as_images, batch_bounds, to_pixels
-from vaebook.devices import fastest, pick_device, provenance, seeded
+from vaebook.devices import fastest, keep_memory, pick_device, provenance, seeded
 from vaebook.distributed import ALONE, Team, join, shared_loss
 from vaebook.engine import Recorded, Step
 from vaebook.networks import eval_mode
@@ -142,6 +142,7 @@ def fit(
     team = join()
     device = pick_device(device)
     dtype = dtype or fastest(device)
+    keep_memory()
     images = prepare(images, "images", model, device)
     if team.size > 1:
         _check_shares(images, batch_size, team.size)
