@@ -166,6 +166,8 @@ def test_what_cannot_be_shared_is_refused(monkeypatch):
         vb.fit(model, images, epochs=1, batch_size=1)
     with pytest.raises(ValueError, match=r"images: expected .* each of 2 processes, got 1"):
         vb.fit(model, images[:1], epochs=1)
+    with pytest.raises(ValueError, match=r"validation: expected .* each of 2 processes, got 1"):
+        vb.fit(model, images, epochs=1, validation=images[:1])
     loader = torch.utils.data.DataLoader(images, batch_size=4)
     with pytest.raises(ValueError, match=r"images: expected Images .* got a DataLoader"):
         vb.fit(model, loader, epochs=1, batch_size=4)

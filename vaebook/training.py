@@ -144,12 +144,12 @@ def fit(
     dtype = dtype or fastest(device)
     keep_memory()
     images = prepare(images, "images", model, device)
-    if team.size > 1:
-        _check_shares(images, batch_size, team.size)
-    if isinstance(images, Images) and len(images) == 1:
-        raise ValueError("images: expected at least 2 images to train on, got 1")
     if validation is not None:
         validation = prepare(validation, "validation", model, device)
+    if team.size > 1:
+        _check_shares(images, validation, batch_size, team.size)
+    if isinstance(images, Images) and len(images) == 1:
+        raise ValueError("images: expected at least 2 images to train on, got 1")
 
     model.to(device)
     records = team.size == 1 and optimizer == "adam"
@@ -255,11 +255,14 @@ def _judge(
     return score.row(team)
 
 
-def _check_shares(images: Any, batch_size: int, processes: int) -> None:
+def _check_shares(images: Any, validation: Any, batch_size: int, processes: int) -> None:
     if not isinstance(images, Images):
         wanted = f"Images or an array, for {processes} processes to share"
         raise ValueError(f"images: expected {wanted}, got a DataLoader")
-    for name, count in {"batch_size": batch_size, "images": len(images)}.items():
+    counts = {"batch_size": batch_size, "images": len(images)}
+    if isinstance(validation, Images):
+        counts["validation"] = len(validation)
+    for name, count in counts.items():
         if processes > count:
             wanted = f"an image or more for each of {processes} processes"
             raise ValueError(f"{name}: expected {wanted}, got {count}")
