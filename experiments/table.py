@@ -3,7 +3,7 @@
     python -m experiments.table                         run what is missing
     python -m experiments.table --dataset mnist --model vae --seed 0         one run
     python -m experiments.table --list                  say what is done and what is missing
-    python -m experiments.table --model vae iwae-50 --epochs 3280 --again    as long as the paper
+    python -m experiments.table --model vae --epochs 3280 --again            as long as the paper
 
 Each run has a file of its own, so that several can be made at once, and an interrupted one goes on
 from its last epoch, which --scratch (runs/table) keeps. The files say what was trained on what, for

@@ -157,6 +157,18 @@ def test_the_ladder_beats_one_layer_of_as_many_parameters(seed):
     assert ladder["log_likelihood"] > single["log_likelihood"]
 
 
+@pytest.mark.parametrize(
+    ("model", "least", "samples"),
+    [("vae", -86.9, 5000), ("iwae-50 muon", -84.9, 5000), ("large ladder iw-10", -82.0, 1000)],
+)
+def test_the_published_figures_are_reproduced(model, least, samples):
+    row = of("mnist", model)[0]
+    assert row["log_likelihood"] > least
+    assert row["samples"] == samples
+    assert row["judged"] == 10_000
+    assert row["parameters"] < 5_000_000
+
+
 def test_the_committed_files_are_those_that_the_experiment_writes(tmp_path):
     for path in table.FOLDER.glob("*.json"):
         row = json.loads(path.read_text(encoding="utf-8"))
