@@ -16,7 +16,7 @@ DATA = ["--data", "--offline", "--image-size"]
 OPTIONS = {
     "train": [
         *DATA, "--out", "--model", "--likelihood", "--latent-dim", "--epochs", "--batch-size",
-        "--lr", "--beta", "--precision", "--resume", "--device", "--seed",
+        "--lr", "--optimizer", "--beta", "--precision", "--resume", "--device", "--seed",
     ],
     "sample": ["--model", "-n", "--out", "--seed"],
     "evaluate": ["--model", *DATA, "--device", "--seed"],
