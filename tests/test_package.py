@@ -77,9 +77,9 @@ def test_no_file_is_longer_than_400_lines(path):
     assert len(path.read_text("utf-8").splitlines()) <= 400
 
 
-def test_the_package_has_at_most_4000_lines_that_are_not_blank():
+def test_the_package_has_at_most_4100_lines_that_are_not_blank():
     lines = [line for path in FILES for line in path.read_text("utf-8").splitlines()]
-    assert sum(bool(line.strip()) for line in lines) <= 4000
+    assert sum(bool(line.strip()) for line in lines) <= 4100
 
 
 def test_every_public_name_is_there():

@@ -13,18 +13,19 @@ class Optimizers:
     """One or two of PyTorch's optimizers, which share a model's parameters and a learning rate.
 
     ``"muon"`` is Muon (Jordan et al. 2024) for the weights of dense layers, which are matrices,
-    and Adam for all else. With `capturable` a CUDA graph may record the steps of Adam.
+    and Adam for all else. Where steps of Adam are `recorded`, the rate lies in memory.
     """
 
     def __init__(
-        self, name: str, model: nn.Module, lr: float, device: torch.device, capturable: bool
+        self, name: str, model: nn.Module, lr: float, device: torch.device, recorded: bool
     ) -> None:
         groups: dict[Any, list[nn.Parameter]] = {kind: [] for kind in NAMES[name]}
         for parameter in model.parameters():
             groups[Muon if Muon in groups and parameter.ndim == 2 else Adam].append(parameter)
-        rate: Any = torch.tensor(lr, device=device) if capturable else lr
+        precise = torch.float64 if device.type == "cpu" else torch.float32  # as Adam reads it
+        rate: Any = torch.tensor(lr, dtype=precise, device=device) if recorded else lr
         options: dict[Any, dict[str, Any]] = {
-            Adam: dict(fused=device.type != "mps", capturable=capturable),
+            Adam: dict(fused=device.type != "mps", capturable=recorded),
             Muon: dict(weight_decay=0),
         }
         self.parts: dict[str, Optimizer] = {

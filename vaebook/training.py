@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vaebook.checkpoints import load_weights, read, require_config, write
-from vaebook.conditional import ConditionalVAE, batches
+from vaebook.conditional import batches
 from vaebook.data.images import Images, as_images, batch_bounds, to_pixels
 from vaebook.devices import fastest, keep_memory, pick_device, provenance, seeded
 from vaebook.distributed import ALONE, Team, join, shared_loss
-from vaebook.engine import Recorded, Step
+from vaebook.engine import Recorded, Step, can_record
 from vaebook.networks import eval_mode
-from vaebook.objectives import ImportanceWeighted, NegativeELBO, Terms
+from vaebook.objectives import NegativeELBO, Terms
 from vaebook.optimizers import NAMES, Optimizers
 from vaebook.progress import Progress
 from vaebook.vae import VAE, check_positive, choose
@@ -103,9 +103,10 @@ def fit(
         returns the objective for a step.
     device, precision
         As for `pick_device`; ``"float32"``, ``"bfloat16"`` (in the networks, by autocast), or
-        ``"auto"``: the second on processors with instructions for it, the first elsewhere. On
-        CUDA in bfloat16 the step of `NegativeELBO` or `ImportanceWeighted` is recorded once and
-        replayed; in float32 it is the plain loop.
+        ``"auto"``: the second on processors with instructions for it, the first elsewhere. In
+        bfloat16 a step that is always the same is recorded once and repeated: on CUDA that of
+        `NegativeELBO` or `ImportanceWeighted`, on a CPU that of `NegativeELBO` with the networks
+        of `dense_vae`. In float32 it is the plain loop.
     optimizer
         ``"adam"`` (Kingma & Ba 2015), or ``"muon"`` (Jordan et al. 2024), which gives the steps
         of dense layers' weight matrices equal size in all directions and leaves what is no
@@ -152,9 +153,8 @@ def fit(
         raise ValueError("images: expected at least 2 images to train on, got 1")
 
     model.to(device)
-    records = team.size == 1 and optimizer == "adam"
-    records = records and can_record(model, images, objective, device, dtype)
-    optimizers = Optimizers(optimizer, model, first, device, capturable=records)
+    records = team.size == 1 and can_record(model, images, objective, optimizer, device, dtype)
+    optimizers = Optimizers(optimizer, model, first, device, recorded=records)
     history = History(provenance=provenance(device, dtype, seed) | {"processes": team.size})
     if resume and Path(str(checkpoint)).exists():
         _restore(str(checkpoint), model, optimizers, history)
@@ -266,15 +266,6 @@ def _check_shares(images: Any, validation: Any, batch_size: int, processes: int)
         if processes > count:
             wanted = f"an image or more for each of {processes} processes"
             raise ValueError(f"{name}: expected {wanted}, got {count}")
-
-
-def can_record(
-    model: VAE, images: Any, objective: Objective, device: torch.device, dtype: torch.dtype
-) -> bool:
-    """Tell whether nothing in a step on a GPU changes from batch to batch but the images."""
-    pure = isinstance(objective, NegativeELBO | ImportanceWeighted) and isinstance(images, Images)
-    one = not isinstance(model, ConditionalVAE)  # not a model for each batch's labels
-    return device.type == "cuda" and dtype != torch.float32 and pure and one
 
 
 @torch.no_grad()
