@@ -1,25 +1,51 @@
 """The contenders: each trains a model and returns its seconds, as its user would meet them.
 
-All of them have the same layers, the package's own, in which some transposed convolutions are
-matrix products: the others gain by that, too.
+All of them train the same network. vaebook has it of the package's layers, the others have it of
+PyTorch's own, of which their users would make it.
 """
 
 import os
 import statistics
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from multiprocessing import get_context
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.datasets import MNIST
 from torchvision.transforms import ToTensor
 
 import vaebook as vb
+from vaebook import networks
 
 NETWORKS = {
     "conv": lambda shape: vb.conv_vae(shape, latent_dim=128),
     "dense": lambda shape: vb.dense_vae(shape, latent_dim=20, hidden=(400,), activation="relu"),
 }
+
+# What the package's own layers are when nothing about them is special.
+PLAIN = {
+    networks.Conv2dBeforeNorm: nn.Conv2d,
+    **dict.fromkeys(
+        (networks.MixedTranspose2d, networks.PointTranspose2d, networks.FewTranspose2d),
+        nn.ConvTranspose2d,
+    ),
+}
+
+
+def replaced(model, kinds):
+    """Return the model with its layers of some kinds made layers of other kinds."""
+    for module in model.modules():
+        module.__class__ = kinds.get(type(module), type(module))
+    return model
+
+
+def plain(network, image_shape):
+    """Return a network of PyTorch's own layers."""
+    return replaced(NETWORKS[network](image_shape), PLAIN)
 
 
 def since(started):
@@ -55,7 +81,7 @@ def loop(network, images, batch_size):
     """Run a hand-written loop over float32 pixels that are on the device beforehand."""
     device = vb.pick_device()
     pixels = vb.data.to_pixels(images.pixels, device)
-    model = NETWORKS[network](images.image_shape).to(device)
+    model = plain(network, images.image_shape).to(device)
     optimizer = torch.optim.Adam(model.parameters())
     started = time.perf_counter()
     order = torch.randperm(len(pixels), device=device)
@@ -79,7 +105,7 @@ class Pictures(MNIST):
 def recipe_epochs(network, images, batch_size, workers, test=None):
     """Train as most tutorials do, without end; yield after each epoch the test loss, if any."""
     device = vb.pick_device()
-    model = NETWORKS[network](images.image_shape).to(device)
+    model = plain(network, images.image_shape).to(device)
     optimizer = torch.optim.Adam(model.parameters())
     options = dict(batch_size=batch_size, num_workers=workers, pin_memory=device.type == "cuda")
     train = DataLoader(Pictures(images), shuffle=True, **options)
@@ -101,9 +127,9 @@ def recipe_epochs(network, images, batch_size, workers, test=None):
         yield sum(sums) / len(test) if held_out else None
 
 
-def recipe(network, images, batch_size):
-    """Run one epoch of the recipe with its best number of workers."""
-    epochs = recipe_epochs(network, images, batch_size, best_workers(network, images))
+def recipe(network, images, batch_size, workers=0, test=None):
+    """Run one epoch of the recipe, with a test pass if there are images for it."""
+    epochs = recipe_epochs(network, images, batch_size, workers, test)
     started = time.perf_counter()
     next(epochs)
     return since(started)
@@ -119,22 +145,46 @@ def best_workers(network, images):
         seconds = {count: [] for count in counts}
         for _ in range(3):
             for count in counts:
-                epochs = recipe_epochs(network, images[:2560], 128, count)
-                started = time.perf_counter()
-                next(epochs)
-                seconds[count].append(since(started))
+                seconds[count].append(recipe(network, images[:2560], 128, count))
         WORKERS[network] = min(counts, key=lambda count: statistics.median(seconds[count]))
     return WORKERS[network]
+
+
+def with_test_pass(network, images, batch_size, test, epochs, seed):
+    """Call `vaebook.fit` with a test pass after each epoch; return its seconds, and the loss."""
+    torch.manual_seed(seed)
+    model = NETWORKS[network](images.image_shape)
+    options = dict(batch_size=batch_size, validation=test, seed=seed, progress=False)
+    started = time.perf_counter()
+    history = vb.fit(model, images, epochs=epochs, **options)
+    return since(started), history.last()["loss"]
 
 
 def pythae(network, images, batch_size):
     """Call pythae's `BaseTrainer.train`."""
     from benchmarks.with_pythae import trainer_of  # not needed for the other contenders
 
-    trainer = trainer_of(NETWORKS[network](images.image_shape), images, batch_size)
+    trainer = trainer_of(plain(network, images.image_shape), images, batch_size)
     started = time.perf_counter()
     trainer.train()
     return since(started)
+
+
+def timed(name, seed, *given):
+    """Let a contender train from a seed; return its seconds."""
+    torch.manual_seed(seed)
+    return CONTENDERS[name](*given)
+
+
+@cache
+def process(name):
+    """Return a contender's own process: what one makes of its process is not for the others."""
+    return ProcessPoolExecutor(1, get_context("spawn"))
+
+
+def apart(name, work, *given):
+    """Return what a function returns in a contender's own process."""
+    return process(name).submit(work, *given).result()
 
 
 CONTENDERS = dict(vaebook=vaebook, float32=float32, loop=loop, recipe=recipe, pythae=pythae)

@@ -16,17 +16,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import vaebook as vb
-from benchmarks.contenders import NETWORKS
+from benchmarks.contenders import NETWORKS, PLAIN, replaced
 from vaebook import networks
-
-# What the package's own layers are when nothing about them is special.
-PLAIN = {
-    networks.Conv2dBeforeNorm: nn.Conv2d,
-    **dict.fromkeys(
-        (networks.MixedTranspose2d, networks.PointTranspose2d, networks.FewTranspose2d),
-        nn.ConvTranspose2d,
-    ),
-}
 
 
 def windows(x, kernel, stride):
@@ -145,13 +136,6 @@ GATHERED = {
     networks.Conv2dBeforeNorm: GatheredConv2d,
     networks.MixedTranspose2d: GatheredTranspose2d,
 }
-
-
-def replaced(model, kinds):
-    """Return the model with its layers of some kinds made layers of other kinds."""
-    for module in model.modules():
-        module.__class__ = kinds.get(type(module), type(module))
-    return model
 
 
 def build(model, x, dtype, *, fused=True, compiled=False):

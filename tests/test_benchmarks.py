@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -109,12 +110,12 @@ def test_transposed_convolution_by_windows(shape, out, kernel, padding, seed, ex
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("kinds", [steps.PLAIN, steps.GATHERED])
+@pytest.mark.parametrize("kinds", [contenders.PLAIN, steps.GATHERED])
 def test_formulations_are_of_one_model(kinds):
     x, losses = torch.rand(4, 1, 28, 28), []
     model = contenders.NETWORKS["conv"]((1, 28, 28)).train()
     for changed in ({}, kinds):
-        steps.replaced(model, changed)
+        contenders.replaced(model, changed)
         torch.manual_seed(0)
         losses.append(vb.NegativeELBO()(model, x).loss)
     torch.testing.assert_close(*losses)
@@ -128,6 +129,15 @@ def test_the_loop_minimizes_what_fit_does():
         torch.manual_seed(0)
         losses.append(loss(model, x))
     torch.testing.assert_close(*losses)
+
+
+def test_a_contender_keeps_a_process_of_its_own():
+    ours, theirs = (contenders.apart(name, os.getpid) for name in ("vaebook", "loop"))
+    assert len({os.getpid(), ours, theirs}) == 3
+    assert contenders.apart("vaebook", os.getpid) == ours
+    contenders.process("vaebook").shutdown()
+    contenders.process("loop").shutdown()
+    contenders.process.cache_clear()
 
 
 def test_the_recipe_sees_the_same_pixels():
@@ -149,6 +159,7 @@ def test_a_quick_run_writes_the_report_and_keeps_other_sections(tmp_path, monkey
     pytest.importorskip("pythae")
     monkeypatch.setattr(contenders, "WORKERS", {"conv": 0, "dense": 0})
     # What takes a fresh process, in this one.
+    monkeypatch.setattr(sections, "apart", lambda _, work, *given: work(*given))
     monkeypatch.setitem(
         sections.SECTIONS, "growth",
         lambda *_: {"growth": [json.loads(sections.grown(32, 1))]},
