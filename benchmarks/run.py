@@ -28,7 +28,6 @@ It prints a table and writes book/results/speed-{cpu,cuda}.json and benchmarks/s
 
 import argparse
 import json
-import logging
 import platform
 import sys
 import time
@@ -73,7 +72,6 @@ def main(argv=None):
     given = parser.parse_args(argv)
     if given.quick and not given.output:
         parser.error("--quick: expected --output, so that no real measurement is replaced")
-    logging.disable(logging.INFO)  # pythae tells much
 
     sizes = QUICK if given.quick else FULL
     data = vb.load(sizes.data, offline="textures")

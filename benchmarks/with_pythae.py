@@ -41,7 +41,7 @@ class Decoder(BaseDecoder):
 
 def trainer_of(ours, images, batch_size):
     """Return a trainer of a model's layers for one epoch."""
-    logging.getLogger("pythae").setLevel(logging.WARNING)
+    logging.disable(logging.INFO)  # it tells much
     config = VAEConfig(ours.image_shape, ours.latent_dim, reconstruction_loss="bce")
     model = VAE(config, Encoder(ours.encoder), Decoder(ours.decoder))
     pixels = vb.data.to_pixels(images.pixels, "cpu")

@@ -202,6 +202,7 @@ def test_the_committed_report():
         assert min(headline[name, 128], headline[name, 512]) >= 5
     assert abs(found["precision"]["relative_difference"]) < 0.005
     assert found["test_pass"]["mean_test_loss"] <= found["test_pass"]["target"]
+    assert found["test_pass"]["vaebook_is"] >= 4
     assert math.isfinite(found["import"]["ratio"])
     text = COMMITTED.read_text("utf-8")
     assert text.count("\n") > sum(len(found[name]) for name in KEYS)

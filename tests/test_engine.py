@@ -189,9 +189,11 @@ def test_a_tape_refuses_what_it_cannot_repeat():
 def test_only_steps_that_stay_the_same_are_recorded():
     half, single = torch.bfloat16, torch.float32
     elbo, images = vb.NegativeELBO(), DIGITS.train
-    hooked, own = dense(), dense()
+    hooked, watched, own, assembled = dense(), dense(), dense(), dense()
     hooked.decoder[0].register_forward_hook(lambda *given: None)
-    own.config = None
+    watched.decoder[0].weight.register_hook(lambda gradient: None)
+    own.decoder[1] = type("Own", (torch.nn.ReLU,), {})()
+    assembled.config = None
     conv = vb.conv_vae((1, 16, 16), latent_dim=2, width=4)
     conditional = vb.conditional_vae((1, 16, 16), latent_dim=2, classes=10)
     cases = {
@@ -201,8 +203,10 @@ def test_only_steps_that_stay_the_same_are_recorded():
         "dense, many draws": (dense(), images, vb.ImportanceWeighted(), "adam", CPU, half),
         "dense, a function": (dense(), images, lambda model, x: elbo(model, x), "adam", CPU, half),
         "dense, a DataLoader": (dense(), [], elbo, "adam", CPU, half),
-        "hooks": (hooked, images, elbo, "adam", CPU, half),
-        "modules of one's own": (own, images, elbo, "adam", CPU, half),
+        "a hook": (hooked, images, elbo, "adam", CPU, half),
+        "a gradient's hook": (watched, images, elbo, "adam", CPU, half),
+        "a module of one's own": (own, images, elbo, "adam", CPU, half),
+        "networks of one's own": (assembled, images, elbo, "adam", CPU, half),
         "convolutions": (conv, images, elbo, "adam", CPU, half),
         "labels": (conditional, images, elbo, "adam", CPU, half),
     }

@@ -34,14 +34,16 @@ def can_record(
         return one and isinstance(objective, NegativeELBO | ImportanceWeighted)
     # In large operations it does not matter who calls them, but whether their memory is still warm.
     small = type(objective) is NegativeELBO and all(p.ndim < 3 for p in model.parameters())
-    # What somebody else has written may do more than a tape can hear.
-    ours = type(model) is VAE and model.config is not None
-    return device.type == "cpu" and small and ours and not any(map(_has_hooks, model.modules()))
+    built = type(model) is VAE and model.config is not None
+    return device.type == "cpu" and small and built and all(map(_is_silent, model.modules()))
 
 
-def _has_hooks(module: nn.Module) -> bool:
-    own = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks
-    return any(own) or any(p._backward_hooks for p in module.parameters(recurse=False))
+def _is_silent(module: nn.Module) -> bool:
+    """Tell whether a module does nothing that a tape cannot hear."""
+    known = type(module).__module__.startswith(("torch.", "vaebook."))
+    hooks = [module._forward_hooks, module._forward_pre_hooks, module._backward_hooks]
+    hooks += [parameter._backward_hooks for parameter in module.parameters(recurse=False)]
+    return known and not any(hooks)
 
 
 class Recorded:
