@@ -18,6 +18,7 @@ from torch import nn
 import vaebook as vb
 from benchmarks.contenders import NETWORKS, PLAIN, replaced
 from vaebook import networks
+from vaebook.engine import Tape
 
 
 def windows(x, kernel, stride):
@@ -138,7 +139,7 @@ GATHERED = {
 }
 
 
-def build(model, x, dtype, *, fused=True, compiled=False):
+def build(model, x, dtype, *, fused=True, compiled=False, taped=False):
     """Return a function that makes one training step, as `vaebook.fit` makes it."""
     objective = vb.NegativeELBO()
     optimizer = torch.optim.Adam(model.train().parameters(), lr=1e-3, fused=fused)
@@ -155,7 +156,11 @@ def build(model, x, dtype, *, fused=True, compiled=False):
         loss.backward()
         optimizer.step()
 
-    return step
+    if taped:
+        step()  # Adam makes its state
+        with Tape() as tape:
+            step()
+    return tape.replay if taped else step
 
 
 def formulations(batch_size, dtype, compiled=True):
@@ -176,6 +181,7 @@ def formulations(batch_size, dtype, compiled=True):
         ),
         "windows and one matrix product": (build(model(GATHERED), x, dtype), ""),
         "optimizer not fused": (build(model(), x, dtype, fused=False), ""),
+        "recorded on a tape": (build(model(), x, dtype, taped=True), ""),
     }  # fmt: skip
     if compiled:
         steps["torch.compile"] = _compiled(build(model(), x, dtype, compiled=True))

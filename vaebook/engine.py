@@ -3,6 +3,7 @@
 A GPU records a CUDA graph. On a CPU a tape holds the operations, below autograd and autocast.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,14 +18,17 @@ from vaebook.objectives import ImportanceWeighted, NegativeELBO
 from vaebook.vae import VAE
 
 WARM_UP = 3  # steps in which libraries choose their algorithms and Adam makes its state
+SMALL = (
+    2**17
+)  # pixels in a batch: no result on a tape shares memory, and large ones leave the cache
 SETTLED = {"dtype", "layout", "device", "pin_memory"}  # by the memory in which a result is left
 
 Step = Callable[[Any, Any, Tensor, int], Tensor]
 
 
 def can_record(
-    model: VAE, images: Any, objective: Any, optimizer: str, device: torch.device,
-    dtype: torch.dtype,
+    model: VAE, images: Any, batch_size: int, objective: Any, optimizer: str,
+    device: torch.device, dtype: torch.dtype,
 ) -> bool:  # fmt: skip
     """Tell whether nothing in a step changes but the images, and repeating it is faster."""
     if dtype == torch.float32 or optimizer != "adam" or not isinstance(images, Images):
@@ -32,8 +36,7 @@ def can_record(
     if device.type == "cuda":
         one = not isinstance(model, ConditionalVAE)  # not a model for each batch's labels
         return one and isinstance(objective, NegativeELBO | ImportanceWeighted)
-    # In large operations it does not matter who calls them, but whether their memory is still warm.
-    small = type(objective) is NegativeELBO and all(p.ndim < 3 for p in model.parameters())
+    small = batch_size * math.prod(model.image_shape) <= SMALL and type(objective) is NegativeELBO
     built = type(model) is VAE and model.config is not None
     return device.type == "cpu" and small and built and all(map(_is_silent, model.modules()))
 
@@ -41,7 +44,7 @@ def can_record(
 def _is_silent(module: nn.Module) -> bool:
     """Tell whether a module does nothing that a tape cannot hear."""
     known = type(module).__module__.startswith(("torch.", "vaebook."))
-    hooks = [module._forward_hooks, module._forward_pre_hooks, module._backward_hooks]
+    hooks: list[Any] = [module._forward_hooks, module._forward_pre_hooks, module._backward_hooks]
     hooks += [parameter._backward_hooks for parameter in module.parameters(recurse=False)]
     return known and not any(hooks)
 

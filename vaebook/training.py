@@ -105,8 +105,8 @@ def fit(
         As for `pick_device`; ``"float32"``, ``"bfloat16"`` (in the networks, by autocast), or
         ``"auto"``: the second on processors with instructions for it, the first elsewhere. In
         bfloat16 a step that is always the same is recorded once and repeated: on CUDA that of
-        `NegativeELBO` or `ImportanceWeighted`, on a CPU that of `NegativeELBO` with the networks
-        of `dense_vae`. In float32 it is the plain loop.
+        `NegativeELBO` or `ImportanceWeighted`, on a CPU that of `NegativeELBO` with small batches
+        and the package's own networks. In float32 it is the plain loop.
     optimizer
         ``"adam"`` (Kingma & Ba 2015), or ``"muon"`` (Jordan et al. 2024), which gives the steps
         of dense layers' weight matrices equal size in all directions and leaves what is no
@@ -153,7 +153,8 @@ def fit(
         raise ValueError("images: expected at least 2 images to train on, got 1")
 
     model.to(device)
-    records = team.size == 1 and can_record(model, images, objective, optimizer, device, dtype)
+    settings = batch_size, objective, optimizer, device, dtype
+    records = team.size == 1 and can_record(model, images, *settings)
     optimizers = Optimizers(optimizer, model, first, device, recorded=records)
     history = History(provenance=provenance(device, dtype, seed) | {"processes": team.size})
     if resume and Path(str(checkpoint)).exists():
