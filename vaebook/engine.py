@@ -1,4 +1,4 @@
-"""What small steps gain from: one of them recorded and then repeated, with no Python in between.
+"""What small steps gain from: one of them recorded and then repeated, with no autograd in between.
 
 A GPU records a CUDA graph. On a CPU a tape holds the operations, below autograd and autocast.
 """
@@ -18,9 +18,7 @@ from vaebook.objectives import ImportanceWeighted, NegativeELBO
 from vaebook.vae import VAE
 
 WARM_UP = 3  # steps in which libraries choose their algorithms and Adam makes its state
-SMALL = (
-    2**17
-)  # pixels in a batch: no result on a tape shares memory, and large ones leave the cache
+SMALL = 2**17  # pixels in a batch for which the memory that a tape keeps stays in a cache
 SETTLED = {"dtype", "layout", "device", "pin_memory"}  # by the memory in which a result is left
 
 Step = Callable[[Any, Any, Tensor, int], Tensor]
