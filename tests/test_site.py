@@ -117,3 +117,15 @@ def test_every_r_half_stands_in_a_tab(pages):
         if block.find_parent(class_="r-beside-python") is None
     ]
     assert not loose, "\n".join(loose)
+
+
+def test_no_formula_is_left_as_it_was_typed(pages):
+    # What a cell says in Markdown is not searched for formulas between dollars.
+    found = [
+        f"{where(page)}: {text.strip()[:80]}"
+        for page, soup in pages.items()
+        for text in soup.find_all(string=re.compile(r"\$[^$\s][^$]*\$"))
+        if text.find_parent(["code", "pre", "script", "style"]) is None
+        and text.find_parent(class_="math") is None
+    ]
+    assert not found, "\n".join(found)
