@@ -29,7 +29,7 @@ from benchmarks.contenders import (
     since,
     timed,
     with_test_pass,
-)  # fmt: skip
+)
 
 # The test losses to be reached: the cost that a published notebook reports for its convolutional
 # network on MNIST, and the test loss of PyTorch's own example, whose layers these are, after 10
@@ -128,16 +128,16 @@ def test_pass(sizes, data):
     """Time the dense network with a test pass after each epoch, against the recipe."""
     train, seconds = data.train[: sizes.test_pass], {"vaebook": [], "recipe": []}
     workers, losses = best_workers("dense", data.train), []
-    for images, epochs, seeds in [(train[:1280], 1, [0]), (train, sizes.epochs, sizes.seeds)]:
-        for runs in (*seconds.values(), losses):
-            runs.clear()  # the first, short round warms up
-        for seed in seeds:
-            by_recipe = apart("recipe", recipe, "dense", images, 128, workers, data.test)
-            given = "dense", images, 128, data.test, epochs, seed
-            ours, loss = apart("vaebook", with_test_pass, *given)
-            seconds["recipe"].append(by_recipe)
-            seconds["vaebook"].append(ours / epochs)
-            losses.append(loss)
+    few = "dense", train[:1280], 128  # to warm up
+    apart("recipe", recipe, *few, workers, data.test)
+    apart("vaebook", with_test_pass, *few, data.test, 1, 0)
+    for seed in sizes.seeds:
+        given = "dense", train, 128
+        seconds["recipe"].append(apart("recipe", recipe, *given, workers, data.test))
+        given += data.test, sizes.epochs, seed
+        taken, loss = apart("vaebook", with_test_pass, *given)
+        seconds["vaebook"].append(taken / sizes.epochs)
+        losses.append(loss)
     pairs = zip(seconds["vaebook"], seconds["recipe"], strict=True)
     return {"test_pass": {
         "network": "dense", "batch_size": 128, "images": len(train), "test_images": len(data.test),

@@ -18,7 +18,7 @@ from vaebook.objectives import ImportanceWeighted, NegativeELBO
 from vaebook.vae import VAE
 
 WARM_UP = 3  # steps in which libraries choose their algorithms and Adam makes its state
-SMALL = 2**17  # pixels in a batch for which the memory that a tape keeps stays in a cache
+SMALL = 2**17  # pixels in a batch; beyond it a tape gains little or nothing, and takes memory
 SETTLED = {"dtype", "layout", "device", "pin_memory"}  # by the memory in which a result is left
 
 Step = Callable[[Any, Any, Tensor, int], Tensor]
