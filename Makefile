@@ -12,7 +12,7 @@ STAMP  := $(VENV)/.installed
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book test notebooks lab bench constraints clean
+.PHONY: help book test notebooks lab bench gpu constraints clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ lab: $(STAMP) ## open the notebooks in JupyterLab
 
 bench: $(VENV)/.bench ## measure the speed of training against its peers
 	$(PY) benchmarks/run.py
+
+gpu: $(VENV)/.bench ## all that waits for a GPU, in ten minutes: tests, speed, three chapters
+	$(PY) benchmarks/gpu.py
 
 constraints: ## install the newest versions and write them down in constraints.txt
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)

@@ -8,8 +8,7 @@ Contenders train the same network, in turn and several times over, so that a mac
 drifts treats them alike. Each has a process of its own and is timed as its user calls it, from an
 untrained model and data in memory to the end. What counts are the ratios.
 
-* vaebook: `vaebook.fit` with its defaults; float32: the same without mixed precision; the others
-  have the network of PyTorch's own layers;
+* vaebook: `vaebook.fit` with its defaults; float32: the same without mixed precision;
 * loop: a hand-written loop over float32 pixels that are on the device beforehand;
 * recipe: torchvision's MNIST items (PIL, ToTensor), a DataLoader with the number of workers that
   is fastest, a loop that reads the loss at each step;

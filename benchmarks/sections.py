@@ -20,12 +20,10 @@ from benchmarks import steps
 from benchmarks.contenders import (
     CONTENDERS,
     NETWORKS,
-    PLAIN,
     apart,
     best_workers,
     recipe,
     recipe_epochs,
-    replaced,
     since,
     timed,
     with_test_pass,
@@ -265,7 +263,7 @@ def other(sizes, data):
     jobs = {
         "importance-weighted draws": (
             len(images) * sizes.draws,
-            lambda: vb.log_likelihood(model, images, samples=sizes.draws),
+            lambda: vb.log_likelihood(model, images, draws=sizes.draws),
         ),
         "sampled images": (20 * sizes.draws, lambda: model.sample(20 * sizes.draws)),
     }
@@ -349,7 +347,6 @@ def cuda(sizes, data):
         for name, (_, prepare) in contenders.items():
             torch.manual_seed(repeat)
             model = NETWORKS["conv"](data.image_shape)
-            model = replaced(model, PLAIN) if name == "pythae" else model
             train = prepare(model)
             torch.cuda.synchronize()
             start.record()

@@ -10,15 +10,16 @@ import shutil
 import statistics
 import tempfile
 import time
+from contextlib import ExitStack
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 import vaebook as vb
-from benchmarks.contenders import NETWORKS, PLAIN, replaced
-from vaebook import networks
-from vaebook.engine import SMALL, Tape
+from benchmarks.contenders import NETWORKS
+from vaebook.speed.kernels import FEW, lent
 
 
 def windows(x, kernel, stride):
@@ -118,34 +119,32 @@ def cast(*tensors):
     return [tensor.to(torch.get_autocast_dtype("cpu")) for tensor in tensors]
 
 
-class GatheredConv2d(nn.Conv2d):
-    """A layer of `Convolution`."""
-
-    def forward(self, x):
-        return Convolution.apply(*cast(x, self.weight), self.padding)
-
-
-class GatheredTranspose2d(nn.ConvTranspose2d):
-    """A layer of `TransposedConvolution`."""
-
-    def forward(self, x):
-        how = self.padding, self.output_padding
-        return TransposedConvolution.apply(*cast(x, self.weight), *how)
+def gather(model):
+    """Give a model's convolutions of stride 2, but for the last one, the formulation above."""
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.forward = partial(gathered, Convolution, layer)
+            continue
+        several = isinstance(layer, nn.ConvTranspose2d) and layer.out_channels > FEW
+        if several and layer.stride == (2, 2):
+            layer.forward = partial(gathered, TransposedConvolution, layer)
+    return model
 
 
-GATHERED = {
-    networks.Conv2dBeforeNorm: GatheredConv2d,
-    networks.MixedTranspose2d: GatheredTranspose2d,
-}
+def gathered(kind, layer, x):
+    how = (layer.padding, layer.output_padding)[: 1 + (kind is TransposedConvolution)]
+    return kind.apply(*cast(x, layer.weight), *how)
 
 
-def build(model, x, dtype, *, fused=True, compiled=False, taped=False):
+def build(model, x, dtype, *, fused=True, compiled=False, plain=False):
     """Return a function that makes one training step, as `vaebook.fit` makes it."""
     objective = vb.NegativeELBO()
     optimizer = torch.optim.Adam(model.train().parameters(), lr=1e-3, fused=fused)
+    if not plain:
+        ExitStack().enter_context(lent(model))  # for good
 
     def loss_of(x):
-        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32, cache_enabled=False):
             return objective(model, x).loss.mean()
 
     loss_of = torch.compile(loss_of, dynamic=False) if compiled else loss_of
@@ -156,34 +155,30 @@ def build(model, x, dtype, *, fused=True, compiled=False, taped=False):
         loss.backward()
         optimizer.step()
 
-    if taped:
-        step()  # Adam makes its state
-        with Tape() as tape:
-            step()
-    return tape.replay if taped else step
+    return step
 
 
 def formulations(batch_size, dtype, compiled=True):
     """Return, for each formulation, a step on fixed pixels, and what is to be said of it."""
     x = torch.rand(batch_size, 1, 28, 28)
 
-    def model(kinds=None):
+    def model():
         torch.manual_seed(0)
-        return replaced(NETWORKS["conv"](x.shape[1:]), kinds or {})
+        return NETWORKS["conv"](x.shape[1:])
 
     last = torch.channels_last
-    taped = x.numel() <= SMALL
     steps = {
-        "as fit does it": (build(model(), x, dtype, taped=taped), ""),
+        "as fit does it": (build(model(), x, dtype), ""),
         "float32": (build(model(), x, torch.float32), ""),
-        "plain layers of torch.nn": (build(model(PLAIN), x, dtype, taped=taped), ""),
+        "bfloat16": (build(model(), x, torch.bfloat16), ""),
+        "plain layers of torch.nn": (build(model(), x, dtype, plain=True), ""),
         "channels last": (
-            build(model().to(memory_format=last), x.to(memory_format=last), dtype, taped=taped), "",
+            build(model().to(memory_format=last), x.to(memory_format=last), dtype), "",
         ),
-        "windows and one matrix product": (build(model(GATHERED), x, dtype, taped=taped), ""),
+        "windows and one matrix product": (build(gather(model()), x, dtype), ""),
         "optimizer not fused": (build(model(), x, dtype, fused=False), ""),
-        "the other way with the tape": (build(model(), x, dtype, taped=not taped), ""),
     }  # fmt: skip
+    del steps["float32" if dtype == torch.float32 else "bfloat16"]  # which fit uses
     if compiled:
         steps["torch.compile"] = _compiled(build(model(), x, dtype, compiled=True))
     return steps

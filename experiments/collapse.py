@@ -27,7 +27,7 @@ from torch import nn
 
 import vaebook as vb
 from experiments.records import RESULTS, read_rows, run_missing, write_text
-from vaebook.vae import Output
+from vaebook.models.vae import Output
 
 SEEDS = (0, 1, 2)
 

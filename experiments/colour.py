@@ -239,7 +239,9 @@ def colour_vae(train, likelihood="bernoulli", **changed):
     # Enough for `fit` to keep a checkpoint, which only this module can read.
     config = {"builder": "experiments.colour", **shared}
     config |= {key: s[key] for key in ("axes", "hidden", "channels", "dropout")}
-    return vb.VAE(encoder, decoder, **shared, likelihood=likelihood, config=config)
+    model = vb.VAE(encoder, decoder, **shared, likelihood=likelihood)
+    model.config = config
+    return model
 
 
 def rate(highest, done, rise=0.05):

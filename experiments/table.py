@@ -148,7 +148,7 @@ def measure(data, model, seed, scratch, **changed):
     recipe, test, (judged, samples) = MODELS[model], data.test, JUDGED.get(model, QUICK)
     every = max(len(test) // judged, 1)
     started = time.perf_counter()
-    estimate = vb.log_likelihood(built, test[::every], samples=samples)
+    estimate = vb.log_likelihood(built, test[::every], draws=samples)
     seconds = time.perf_counter() - started
     found = vb.evaluate(built, test, objective=vb.NegativeELBO())
     row = {

@@ -110,14 +110,12 @@ def test_transposed_convolution_by_windows(shape, out, kernel, padding, seed, ex
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("kinds", [contenders.PLAIN, steps.GATHERED])
-def test_formulations_are_of_one_model(kinds):
+def test_formulations_are_of_one_model():
     x, losses = torch.rand(4, 1, 28, 28), []
     model = contenders.NETWORKS["conv"]((1, 28, 28)).train()
-    for changed in ({}, kinds):
-        contenders.replaced(model, changed)
+    for changed in (lambda model: model, steps.gather):
         torch.manual_seed(0)
-        losses.append(vb.NegativeELBO()(model, x).loss)
+        losses.append(vb.NegativeELBO()(changed(model), x).loss)
     torch.testing.assert_close(*losses)
 
 

@@ -173,7 +173,7 @@ def test_help_explains_every_option(command, capsys, monkeypatch):
         ("train --data digits --image-size 8 --out {out}", "from 16 to 128"),
         ("train --data digits --epochs 0 --out {out}", "epochs"),
         ("train --data digits --batch-size -1 --out {out}", "batch_size"),
-        ("train --data digits --lr 0 --out {out}", "lr"),
+        ("train --data digits --lr -1 --out {out}", "lr"),
         ("train --data digits --beta -1 --out {out}", "beta"),
         ("train --data digits --latent-dim 0 --out {out}", "latent_dim"),
         ("train --data digits --precision half --out {out}", "precision"),
@@ -200,6 +200,30 @@ def test_an_error_is_one_line(command, said, run, tmp_path, capsys):
     assert err.count("\n") == 1
     assert said in err
     assert names(tmp_path) == []  # nothing half done is left
+
+
+def test_a_missing_package_is_one_line(data_root, tmp_path, monkeypatch, capsys):
+    """Without torchvision no named set can be read, but all else works."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    out = tmp_path / "out"
+    for command in ("data mnist", f"train --data kmnist --out {out}"):
+        assert main(command.split()) == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert re.fullmatch(r"vaebook: torchvision, which reads k?mnist: .*\n", printed.err)
+    assert not out.exists()
+    assert main(["data", "digits"]) == 0
+
+
+def test_an_error_of_several_lines_is_printed_in_one(monkeypatch, capsys):
+    def load(*_, **__):
+        raise ImportError("a library does not fit:\n  this one\n")
+
+    monkeypatch.setattr("vaebook.load", load)
+    assert main(["data", "digits"]) == 2
+    assert re.fullmatch(r"vaebook: a library does not fit: +this one *\n", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import torch
 from torch.distributions import Bernoulli, Independent, Normal
 
 import vaebook as vb
-from vaebook.conditional import batches
+from vaebook.data.images import minibatches
+from vaebook.models.networks import Encoder
 
 GENERATOR = torch.Generator().manual_seed(0)
 IMAGES = (torch.rand(6, 1, 8, 8, generator=GENERATOR) > 0.5).float()
@@ -60,8 +61,8 @@ def test_a_label_for_all_is_that_label_for_each():
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (3, r"labels: expected labels from 0 to 2, got some from 3 to 3"),
-        ([0, -1], r"labels: expected labels from 0 to 2, got some from -1 to 0"),
+        (3, r"labels: expected labels from 0 to 2, got 3 to 3"),
+        ([0, -1], r"labels: expected labels from 0 to 2, got -1 to 0"),
         (0.5, r"labels: expected whole numbers in a row, got tensor\(\[0\.5"),
         ([], r"labels: expected whole numbers"),
     ],
@@ -76,6 +77,25 @@ def test_labels_of_another_number_than_images():
         conditional().given([0, 1, 2, 0]).encode(IMAGES)
 
 
+def test_a_model_given_labels_has_its_mode_and_leaves_the_modes_of_shared_networks():
+    norm = torch.nn.BatchNorm1d(67)
+    encoder = Encoder(torch.nn.Sequential(norm, torch.nn.Linear(67, 5)), 5, 4)
+    decoder = torch.nn.Sequential(torch.nn.Linear(7, 64), torch.nn.Unflatten(1, (1, 8, 8)))
+    model = vb.ConditionalVAE(encoder, decoder, classes=3, image_shape=(1, 8, 8), latent_dim=4)
+    norm.eval()  # frozen, as in fine-tuning
+    before = {name: value.clone() for name, value in norm.state_dict().items()}
+    for training in (True, False):
+        model.training = training
+        one = model.given(LABELS)
+        assert one.training is training
+        assert not norm.training
+        one(IMAGES)
+        one.sample(6)
+        assert not norm.training
+        assert encoder.training
+    torch.testing.assert_close(norm.state_dict(), before, rtol=0, atol=0)
+
+
 def test_nothing_works_without_labels():
     model = conditional()
     for call in (
@@ -85,21 +105,25 @@ def test_nothing_works_without_labels():
     ):
         with pytest.raises(ValueError, match=r"labels: expected .* model\.given\(labels\)"):
             call()
-    with pytest.raises(ValueError, match="images: expected labels, for a conditional model"):
+    with pytest.raises(ValueError, match=r"^labels: expected those of the images, .* got none$"):
         vb.fit(model, IMAGES, epochs=1, progress=False)
     with pytest.raises(ValueError, match="classes: expected a positive whole number, got 0"):
         vb.conditional_vae((1, 8, 8), 4, classes=0)
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_batches_keep_images_and_labels_together(shuffled):
+def test_minibatches_keep_images_and_labels_together(shuffled):
+    model, plain = conditional(), vb.dense_vae((1, 8, 8), 4, hidden=(3,))
     coded = LABELS[:, None, None, None].expand(6, 1, 8, 8).to(torch.uint8)
     images = vb.Images(coded, LABELS)
     generator = torch.Generator().manual_seed(0) if shuffled else None
     seen = []
-    for given, x in batches(conditional(), images, 4, generator=generator):
-        torch.testing.assert_close((x[:, 0, 0, 0] * 255).long(), given.encoder.labels)
-        seen.append(given.encoder.labels)
+    for x, labels, _ in minibatches(images, 4, generator=generator):
+        assert plain.given(labels) is plain
+        one = model.given(labels)
+        assert one.encoder.network is model.encoder
+        torch.testing.assert_close((x[:, 0, 0, 0] * 255).long(), one.encoder.labels)
+        seen.append(one.encoder.labels)
     assert sorted(torch.cat(seen).tolist()) == sorted(LABELS.tolist())
     assert shuffled is not torch.equal(torch.cat(seen), LABELS)
 
@@ -110,7 +134,7 @@ def test_what_takes_images_takes_their_labels():
     torch.testing.assert_close(torch.from_numpy(vb.embed(model, images)), mean.detach())
     pictures = by_hand(model, model.decoder, mean, LABELS).sigmoid()
     torch.testing.assert_close(vb.reconstruct(model, images), pictures)
-    likelihood = vb.log_likelihood(model, images, samples=2000, progress=False)
+    likelihood = vb.log_likelihood(model, images, draws=2000, progress=False)
     one = model.given(LABELS)  # the same as each image on its own
     with torch.no_grad():
         draws = one.draw(IMAGES, 2000).log_weights

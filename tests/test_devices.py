@@ -9,7 +9,7 @@ import pytest
 
 JOB = """
 import resource, sys, torch
-from vaebook.devices import keep_memory
+from vaebook.speed.memory import keep_memory
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -1,3 +1,4 @@
+import math
 import os
 
 import numpy as np
@@ -9,8 +10,10 @@ from scipy.special import entr
 from sklearn.model_selection import StratifiedKFold
 from torch import nn
 from torch.distributions import Normal, kl_divergence
+from torch.utils.data import DataLoader, TensorDataset
 
 import vaebook as vb
+from vaebook.training.devices import measuring
 
 REAL = os.environ.get("VAEBOOK_DATA", "nowhere")  # what the tests were started with
 
@@ -143,6 +146,159 @@ def test_the_aggregate_posterior_can_be_the_prior_although_no_posterior_is():
     diagnosis = diagnosed(mean, torch.full((256, 1), 0.2))
     assert diagnosis.marginal_kl == pytest.approx(0, abs=0.1)
     assert diagnosis.mutual_information == pytest.approx(np.log(1 / 0.2), abs=0.1)
+
+
+DIGITS = vb.load("digits")
+
+
+@pytest.fixture(scope="module")
+def ladder():
+    torch.manual_seed(0)
+    model = vb.ladder_vae(DIGITS.image_shape, (3, 2), hidden=(32, 16))
+    run = {"device": "cpu", "precision": "float32", "progress": False}
+    vb.fit(model, DIGITS.train, epochs=3, lr=3e-3, **run)
+    return model
+
+
+def test_a_ladder_is_diagnosed_in_all_its_levels(ladder):
+    diagnosis = vb.diagnose(ladder, DIGITS.test, seed=3)
+    assert diagnosis.kl.shape == diagnosis.activity.shape == (5,)
+    levels = diagnosis.kl[:3].sum(), diagnosis.kl[3:].sum()
+    np.testing.assert_allclose(levels, vb.kl_per_level(ladder, DIGITS.test, seed=3), rtol=1e-12)
+    assert min(levels) > 0.1
+    total = diagnosis.mutual_information + diagnosis.marginal_kl
+    assert total == pytest.approx(diagnosis.kl.sum(), rel=1e-12)
+    # The draws of another seed are others: the KL is the same within its Monte Carlo error.
+    kls = [vb.evaluate(ladder, DIGITS.test, seed=seed)["kl"] for seed in range(100, 120)]
+    assert 0 < np.std(kls) < 0.05 * np.mean(kls)
+    assert diagnosis.kl.sum() == pytest.approx(np.mean(kls), abs=5 * np.std(kls))
+    assert repr(diagnosis).startswith(f"Diagnosis: {diagnosis.active_units} of 5 units active")
+
+
+def given_above(said, upper, network):
+    """Return q(z_1|z_2, x): the product of what an image says and of the prior that z_2 gives."""
+    prior_mean, prior_log_var = network(upper).double().chunk(2, -1)
+    mean, log_var = said
+    precisions = (-log_var).exp(), (-prior_log_var).exp()
+    middle = (mean * precisions[0] + prior_mean * precisions[1]) / sum(precisions)
+    return Normal(middle, sum(precisions).rsqrt())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("narrow", [0.0, 6.0])
+@pytest.mark.parametrize("count", [2, 20])
+def test_the_information_of_a_ladder_by_all_pairs_of_codes_and_images(ladder, count, narrow):
+    """Each code's density under each image's posterior, one by one from the model's networks."""
+    ladder.encoder.heads[0].bias[3:] -= narrow  # with posteriors that hardly overlap, too
+    x = DIGITS.test[:count].pixels.float() / 255
+    diagnosis = vb.diagnose(ladder, x, seed=3)
+    with measuring(ladder, seed=3):  # the draws of `diagnose`
+        lower, upper = ladder(x).z.split((3, 2), 1)
+    h, said = x.flatten(1), []
+    for block, head in zip(ladder.encoder.blocks, ladder.encoder.heads, strict=True):
+        h = block(h)
+        said.append(head(h).double().chunk(2, 1))
+    ladder.encoder.heads[0].bias[3:] += narrow
+    network = ladder.decoder.networks[1]
+    log_q = np.empty((count, count))
+    for i in range(count):
+        for j in range(count):
+            of_top = Normal(said[1][0][j], (said[1][1][j] / 2).exp())
+            of_first = given_above([part[j] for part in said[0]], upper[i : i + 1], network)
+            density = of_top.log_prob(upper[i].double()).sum()
+            log_q[i, j] = density + of_first.log_prob(lower[i].double()).sum()
+    log_mixture = np.log(np.exp(log_q - log_q.max(1, keepdims=True)).mean(1)) + log_q.max(1)
+    information = (log_q.diagonal() - log_mixture).mean()
+    assert diagnosis.mutual_information == pytest.approx(information, abs=1e-4)
+    assert 0.1 < diagnosis.mutual_information <= math.log(count) + 1e-9
+    means = given_above(said[0], said[1][0].float(), network).mean, said[1][0]
+    expected = torch.cat(means, 1).var(0, unbiased=False)
+    np.testing.assert_allclose(diagnosis.activity, expected, rtol=1e-4, atol=1e-7)
+
+
+def untrained(latent_dim=3):
+    torch.manual_seed(0)
+    return vb.dense_vae(DIGITS.image_shape, latent_dim, hidden=(16,))
+
+
+def test_one_image_has_no_standard_error():
+    images = DIGITS.test.binarized("static")
+    one = vb.log_likelihood(untrained(), images[0], draws=50, progress=False)
+    assert one.per_image.shape == (1,)
+    assert one.mean == one.per_image[0]
+    assert math.isnan(one.standard_error)
+    assert repr(one) == f"log p(x) ≥ {one.mean:.2f} nats (1 image, 50 draws each)"
+    some = vb.log_likelihood(untrained(), images[:9], draws=50, progress=False)
+    error = np.std(some.per_image, ddof=1) / 3
+    assert some.standard_error == pytest.approx(error)
+    assert some.draws == 50
+    expected = f"log p(x) ≥ {some.mean:.2f} ± {error:.2f} nats (9 images, 50 draws each)"
+    assert repr(some) == expected
+
+
+def loader(dataset, batch_size):
+    """Return a DataLoader whose seeds for worker processes come from no one else's generator."""
+    return DataLoader(dataset, batch_size, generator=torch.Generator())
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_a_data_loader_is_measured_as_its_images_are(labels):
+    images, model = DIGITS.test.binarized("static"), untrained()
+    if labels:
+        model = vb.conditional_vae(DIGITS.image_shape, 2, classes=10, hidden=(16,))
+    options = {"draws": 20, "seed": 4, "progress": False}
+    expected, row = vb.log_likelihood(model, images, **options), vb.evaluate(model, images, seed=5)
+    tensors = TensorDataset(*[images.pixels.float() / 255, images.labels][: 1 + labels])
+    for dataset in (tensors, images):
+        found = vb.log_likelihood(model, loader(dataset, 100), **options)
+        np.testing.assert_array_equal(found.per_image, expected.per_image)
+        again = vb.evaluate(model, loader(dataset, 500), seed=5)
+        assert [again[key] for key in ("loss", "kl")] == [row[key] for key in ("loss", "kl")]
+    # In batches of another size the draws are others, but it is the same estimate.
+    other = vb.log_likelihood(model, loader(images, 64), **options)
+    assert other.mean == pytest.approx(expected.mean, abs=1)
+
+
+def test_a_ladder_is_diagnosed_from_a_data_loader(ladder):
+    found = vb.diagnose(ladder, loader(DIGITS.test, 500), seed=1)
+    expected = vb.diagnose(ladder, DIGITS.test, seed=1)
+    assert found.mutual_information == expected.mutual_information
+    np.testing.assert_array_equal(found.kl, expected.kl)
+
+
+def shifted(model):
+    """Change all weights where they lie, as an optimizer does."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.5).add_(0.01)
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda model: vb.evaluate(model, DIGITS.test)["loss"],
+        lambda model: vb.log_likelihood(model, DIGITS.test, draws=5, progress=False).mean,
+    ],
+)
+def test_autocast_outside_neither_rounds_a_measure_nor_makes_it_stale(measure):
+    """Autocast keeps copies of weights, which know nothing of how the weights change."""
+    model = untrained()
+    with torch.autocast("cpu", torch.bfloat16):
+        model(torch.rand(2, *DIGITS.image_shape))
+        before = measure(model)
+        shifted(model)
+        after = measure(model)
+    assert after == measure(model)
+    assert before != after
+    assert before == measure(untrained())
+
+
+def test_a_ladder_is_measured_in_float32_under_autocast(ladder):
+    expected = vb.kl_per_level(ladder, DIGITS.test), vb.diagnose(ladder, DIGITS.test).kl
+    with torch.autocast("cpu", torch.bfloat16):
+        found = vb.kl_per_level(ladder, DIGITS.test), vb.diagnose(ladder, DIGITS.test).kl
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
 
 
 @given(st.integers(1, 5), st.integers(0, 2**32), st.booleans())

@@ -11,7 +11,7 @@ import torch
 import vaebook as vb
 from experiments import colour
 from experiments.records import read_rows
-from vaebook.likelihoods import Gaussian
+from vaebook.models.likelihoods import Gaussian
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import torch
 
 import vaebook as vb
 from experiments import digits
-from vaebook import training
+from vaebook.training import loop
 
 BOOK = Path(__file__).parents[1] / "book"
 SHORT = {"epochs": 2, "batch_size": 32, "precision": "float32"}
@@ -109,7 +109,7 @@ def test_runs_are_kept_resumed_and_collected(small, tmp_path, monkeypatch, capsy
     scratch, results = tmp_path / "scratch", tmp_path / "results"
     folders = [f"--scratch={scratch}", f"--results={results}"]
     whole = digits.train(small, "mlp", 0, tmp_path / "other")
-    monkeypatch.setattr(training, "_judge", stop_at_the_second_call(training._judge))
+    monkeypatch.setattr(loop, "judge", stop_at_the_second_call(loop.judge))
     assert digits.main(["--network=mlp", "--seed=0", *folders]) == 1
     assert not list(scratch.glob("*.json"))
     resumed = digits.train(small, "mlp", 0, scratch)

@@ -71,6 +71,29 @@ def test_another_runtime_gives_the_same(kind, tmp_path, capfd):
     assert 0 <= pixels.min() < pixels.max() <= 1
 
 
+@torch.no_grad()
+def test_a_ladder_is_reconstructed_by_the_means_of_all_its_levels(tmp_path):
+    torch.manual_seed(0)
+    model = vb.ladder_vae((1, 6, 8), (4, 3, 2), hidden=(12, 10, 8))
+    for network in model.decoder.networks:
+        network[1].weight.mul_(5)  # so that draws of the lower levels would show
+    for _ in range(20):
+        model(torch.rand(30, 1, 6, 8))
+    paths = export_onnx(model.eval(), tmp_path)
+    for count in (1, 50):
+        images = torch.rand(count, 1, 6, 8)
+        _, found = run(paths["reconstructor"], images)
+        expected = model.reconstruct(images)
+        np.testing.assert_allclose(found["reconstruction"], expected, rtol=0, atol=1e-5)
+        _, again = run(paths["reconstructor"], images)
+        np.testing.assert_array_equal(found["reconstruction"], again["reconstruction"])
+        _, codes = run(paths["encoder"], images)
+        np.testing.assert_allclose(codes["mean"], model.encode(images)[0], rtol=0, atol=1e-5)
+    _, drawn = run(paths["decoder"], torch.zeros(7, 2))
+    assert drawn["pixels"].shape == (7, 1, 6, 8)
+    assert np.ptp(drawn["pixels"], axis=0).max() > 0.1  # one code, another image each time
+
+
 @pytest.mark.slow
 @torch.no_grad()
 def test_layers_of_ones_own_can_be_exported(tmp_path):

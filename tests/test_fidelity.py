@@ -11,9 +11,9 @@ from scipy.linalg import sqrtm
 from torchvision.transforms.v2.functional import gaussian_blur
 
 import vaebook as vb
-from vaebook import fidelity
 from vaebook.data.images import Images, to_pixels
-from vaebook.fidelity import (
+from vaebook.evaluation import fidelity
+from vaebook.evaluation.fidelity import (
     Judge,
     accuracy,
     features,

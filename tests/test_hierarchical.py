@@ -11,7 +11,7 @@ from torch.distributions import Bernoulli, Independent, MultivariateNormal, kl_d
 from torch.distributions import Normal as Gaussian
 
 import vaebook as vb
-from vaebook.hierarchical import Normal, combine, kl_normal
+from vaebook.models.ladder import Normal, combine, kl_normal
 
 IMAGES = (torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)) > 0.5).float()
 SIZES = (5, 4, 3)
@@ -150,7 +150,7 @@ def test_one_level_is_a_vae():
     output = model(IMAGES)
     torch.testing.assert_close(output.kls, vb.kl_per_dimension(mean, log_var))
     torch.testing.assert_close(output.params, model.decode(output.z))
-    expected = vb.vae.VAE.reconstruct(model, IMAGES)
+    expected = vb.VAE.reconstruct(model, IMAGES)
     torch.testing.assert_close(model.reconstruct(IMAGES), expected)
 
 
@@ -332,15 +332,15 @@ def test_training_lowers_the_loss_and_uses_the_warm_up(precision):
 
 def test_several_draws_can_be_trained_on():
     model = ladder()
-    terms = vb.ImportanceWeighted(samples=4)(model, IMAGES)
+    terms = vb.ImportanceWeighted(draws=4)(model, IMAGES)
     terms.loss.mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-    found = vb.log_likelihood(model, IMAGES, samples=30, progress=False)
+    found = vb.log_likelihood(model, IMAGES, draws=30, progress=False)
     assert found.per_image.shape == (6,)
 
 
 def test_draws_refuse_a_gradient_for_one_level():
-    objective = vb.ImportanceWeighted(samples=2, doubly_reparameterized=True)
+    objective = vb.ImportanceWeighted(draws=2, doubly_reparameterized=True)
     with pytest.raises(ValueError, match=r"^path_only: expected False"):
         objective(ladder(), IMAGES)
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import vaebook as vb
+from vaebook.models.summary import Layer
 
 MODELS = {
     "conv": vb.conv_vae((1, 28, 28), latent_dim=3, width=4),
@@ -55,4 +56,4 @@ def test_a_layer_of_ones_own_has_its_name():
 
     model = vb.dense_vae((1, 4, 4), latent_dim=2, hidden=(6,))
     model.decoder.append(Twice())
-    assert vb.summary(model).layers[-1] == vb.layers.Layer("decoder", "Twice", (1, 4, 4), 0)
+    assert vb.summary(model).layers[-1] == Layer("decoder", "Twice", (1, 4, 4), 0)

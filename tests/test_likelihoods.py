@@ -1,5 +1,6 @@
 import copy
 import math
+import re
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch import distributions, nn
 from torch.distributions import Bernoulli as TorchBernoulli
 
 import vaebook as vb
-from vaebook.likelihoods import (
+from vaebook.models.likelihoods import (
     Bernoulli,
     ContinuousBernoulli,
     DiscretizedLogistic,
@@ -195,7 +196,7 @@ def test_the_optimal_sigma_is_better_than_its_neighbours(shape, seed):
 
 def test_a_learned_sigma_finds_the_root_mean_square():
     params, x = draw((50, 1, 4, 4), seed=0, scale=0.1)
-    learned = Gaussian()
+    learned = Gaussian("learned")
     optimizer = torch.optim.LBFGS(learned.parameters(), max_iter=100)
 
     def loss():
@@ -246,3 +247,44 @@ def test_a_likelihood_comes_back_from_its_spec_and_from_a_file(likelihood, tmp_p
 def test_an_unknown_likelihood_is_refused(likelihood):
     with pytest.raises(ValueError, match=r"^likelihood: expected one of bernoulli, "):
         vb.conv_vae((1, 28, 28), 2, likelihood=likelihood)
+
+
+def squared_error(likelihood, data):
+    """Return that of test images, in units of pixels, after a short training."""
+    torch.manual_seed(0)
+    model = vb.dense_vae(data.image_shape, 8, hidden=(64,), likelihood=likelihood)
+    vb.fit(model, data.train, epochs=12, lr=3e-3, progress=False, device="cpu")
+    x = data.test.pixels.float() / 255
+    return (vb.reconstruct(model, data.test) - x).square().mean().item(), model.likelihood
+
+
+def test_by_its_name_the_gaussian_has_the_optimal_sigma_and_redraws_better_than_at_one():
+    data = vb.load("digits")
+    found, gaussian = squared_error("gaussian", data)
+    assert gaussian.spec == ["gaussian", {"sigma": "optimal"}]
+    assert gaussian.sigma.item() == pytest.approx(found**0.5, rel=0.1)
+    at_one, fixed = squared_error(["gaussian", {"sigma": 1.0}], data)
+    assert fixed.spec == ["gaussian", {"sigma": 1.0}]
+    assert not [*fixed.parameters()]
+    assert fixed.sigma.item() == 1
+    assert found < 0.8 * at_one
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("likelihood", "said"),
+    [
+        (["gaussian", {"sigma": 0}], "sigma: expected a number above 0 or 'learned' or 'optimal'"),
+        (["gaussian", {"scale": 1}], "likelihood: expected arguments of gaussian, got "),
+        (["gaussian", 3], "likelihood: expected arguments of gaussian, got "),
+        (["gaussian"], "likelihood: expected one of bernoulli, "),
+        (["gaussian", {}, {}], "likelihood: expected one of bernoulli, "),
+        ([["gaussian"], {}], "likelihood: expected one of bernoulli, "),
+        (Gaussian, "likelihood: expected an nn.Module, such as one made by Own()"),
+    ],
+    ids=str,
+)
+def test_a_spec_that_is_none_is_refused_in_a_sentence(likelihood, said):
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}") as error:
+        as_likelihood(likelihood)
+    assert "\n" not in str(error.value)

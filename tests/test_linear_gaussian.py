@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, kl_divergence
 
 import vaebook as vb
-from vaebook.likelihoods import Gaussian
+from vaebook.models.likelihoods import Gaussian
 
 IMAGE_SHAPE = (1, 2, 3)
 D = math.prod(IMAGE_SHAPE)
@@ -226,7 +226,7 @@ def test_the_estimate_rises_with_k_to_the_exact_log_likelihood_and_not_above():
     linear.model.float()
     means = []
     for samples in (1, 5, 50, 5000):
-        found = vb.log_likelihood(linear.model, x.float(), samples=samples, progress=False)
+        found = vb.log_likelihood(linear.model, x.float(), draws=samples, progress=False)
         over = found.per_image - exact
         assert over.mean() <= 3 * over.std() / math.sqrt(len(x))
         means.append(found.mean)
@@ -241,10 +241,11 @@ def test_one_sample_is_the_elbo_and_chunks_make_no_difference_in_what_is_estimat
     expected = linear.elbo(x).mean().item()
     linear.model.float()
     x = x.float()
-    one = vb.log_likelihood(linear.model, x, samples=1, progress=False)
+    one = vb.log_likelihood(linear.model, x, draws=1, progress=False)
     assert one.mean == pytest.approx(expected, abs=5 * one.per_image.std() / math.sqrt(len(x)))
-    whole = vb.log_likelihood(linear.model, x, samples=2000, progress=False)
-    monkeypatch.setattr("vaebook.evaluation.ELEMENTS", 100 * D * 7)  # 285 times 7 draws, and 5
-    parts = vb.log_likelihood(linear.model, x, samples=2000, progress=False)
+    whole = vb.log_likelihood(linear.model, x, draws=2000, progress=False)
+    # 285 times 7 draws, and 5.
+    monkeypatch.setattr("vaebook.evaluation.likelihood.ELEMENTS", 100 * D * 7)
+    parts = vb.log_likelihood(linear.model, x, draws=2000, progress=False)
     np.testing.assert_allclose(parts.per_image, whole.per_image, atol=0.2)
     assert parts.mean == pytest.approx(whole.mean, abs=0.01)

@@ -1,6 +1,7 @@
 """The layers of the R original, counted and computed by hand."""
 
 import json
+import math
 import re
 from functools import partial
 from itertools import pairwise
@@ -15,17 +16,9 @@ from scipy.special import expit
 from torch import nn
 
 import vaebook as vb
-from vaebook.networks import (
-    Conv2dBeforeNorm,
-    FewTranspose2d,
-    MixedTranspose2d,
-    PointTranspose2d,
-    Residual,
-    conv_layers,
-    dense_layers,
-    stack,
-    upsampling_sizes,
-)
+from vaebook.models.conv import upsampling_sizes
+from vaebook.models.layered import stack
+from vaebook.models.networks import Residual
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
@@ -42,6 +35,47 @@ def with_running_statistics(model):
         for tensor in (norm.running_var, norm.weight.data):
             tensor.uniform_(0.5, 2)
     return model.eval()
+
+
+HALF = [dict(kind="conv", channels=2, norm=True, activation="relu"), dict(kind="residual")]
+BACK = [
+    dict(kind="dense", size=98, activation="gelu"), dict(kind="reshape", shape=[2, 7, 7]),
+    dict(kind="transposed_conv", channels=1, kernel=10),
+]  # fmt: skip
+EVERY = {
+    "conv": partial(vb.conv_vae, (1, 16, 16), 2, width=2, residual=2),
+    "conv of 3 channels": partial(vb.conv_vae, (3, 28, 28), 2, width=5, likelihood="gaussian"),
+    "dense": partial(vb.dense_vae, (1, 16, 16), 2, hidden=(5, 4)),
+    "layered": partial(vb.layered_vae, (1, 16, 16), 2, encoder=HALF, decoder=BACK),
+    "ladder": partial(vb.ladder_vae, (1, 16, 16), (3, 2), hidden=(5, 4)),
+    "conditional": partial(vb.conditional_vae, (1, 16, 16), 2, classes=3, hidden=(5, 4)),
+}
+OURS = {
+    "Bernoulli", "Block", "ConditionalVAE", "Encoder", "Gaussian", "LadderDecoder", "LadderEncoder",
+    "LadderVAE", "Residual", "VAE",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("name", EVERY)
+def test_a_reader_meets_the_layers_of_torch_and_nothing_else(name, trained):
+    model = EVERY[name]()
+    if trained:
+        images = vb.as_images(torch.rand(6, *model.image_shape), torch.arange(6) % 3)
+        vb.fit(model, images, epochs=1, batch_size=3, progress=False, device="cpu")
+    for module in model.modules():
+        kind = type(module)
+        assert "forward" not in vars(module)
+        assert not issubclass(kind, CONVOLUTIONS) or kind in CONVOLUTIONS
+        assert kind.__name__ in OURS or kind is getattr(nn, kind.__name__)
+    # ... and also in what is printed.
+    lines = [line.strip() for line in repr(model).splitlines() if line.strip() != ")"]
+    shown = {re.match(r"(?:\([\w-]+\): )?(?:\d+ x )?(\w+)\(", line)[1] for line in lines}
+    assert len(lines) > 10
+    assert {kind for kind in shown if not hasattr(nn, kind)} <= OURS
+    _, *rows, last = str(model).splitlines()
+    assert all(hasattr(nn, row.split()[1]) for row in rows)
+    assert last.split()[0] == "all"
 
 
 @pytest.mark.parametrize(("latent_dim", "expected"), [(128, 1_084_080), (2, 829_812)])
@@ -81,95 +115,17 @@ def test_conv_vae_has_the_layers_of_the_r_original():
         assert conv.bias is None
         assert conv.output_padding == (0, 0)
     block = [nn.BatchNorm2d, nn.LeakyReLU]
-    kinds = (*CONVOLUTIONS, *block, nn.Linear)
-
-    def kinds_in(network):
-        found = layers(network, *kinds)
-        return [next(kind for kind in kinds if isinstance(layer, kind)) for layer in found]
-
-    assert kinds_in(model.encoder) == [
-        *[nn.Conv2d, *block] * 4, nn.Linear, nn.Linear,
-    ]  # fmt: skip
-    assert kinds_in(model.decoder) == [
-        nn.Linear, *[nn.ConvTranspose2d, *block] * 3, nn.ConvTranspose2d,
+    body, *heads = model.encoder.children()
+    assert [type(layer) for layer in body] == [*[nn.Conv2d, *block] * 4, nn.Flatten]
+    assert [type(head) for head in heads] == [nn.Linear, nn.Linear]
+    assert [type(layer) for layer in model.decoder] == [
+        nn.Linear, nn.Unflatten, *[nn.ConvTranspose2d, *block] * 3, nn.ConvTranspose2d,
     ]  # fmt: skip
     assert {layer.negative_slope for layer in layers(model, nn.LeakyReLU)} == {0.01}
     assert {(norm.eps, norm.momentum) for norm in layers(model, nn.BatchNorm2d)} == {(1e-5, 0.1)}
     assert [(layer.in_features, layer.out_features) for layer in layers(model, nn.Linear)] == [
         (896, 128), (896, 128), (128, 224),
     ]  # fmt: skip
-
-
-def test_a_transposed_convolution_of_one_pixel_is_a_matrix_product():
-    fast = PointTranspose2d(6, 5, 4, 1, 0, bias=False)
-    slow = nn.ConvTranspose2d(6, 5, 4, 1, 0, bias=False)
-    slow.load_state_dict(fast.state_dict())
-    x = torch.randn(7, 6, 1, 1)
-    for layer in (fast, slow):
-        layer(x).square().sum().backward()
-    torch.testing.assert_close(fast(x), slow(x))
-    torch.testing.assert_close(fast.weight.grad, slow.weight.grad)
-
-
-@given(*(st.integers(1, most) for most in (3, 5, 4, 6, 6, 2, 1)), st.sampled_from([0, 1]))
-def test_a_transposed_convolution_to_few_channels(batch, into, out, height, width, pad, extra, s):
-    how = {"stride": 1 + s, "padding": min(pad, 2), "output_padding": extra * s, "bias": False}
-    fast, slow = (
-        kind(into, out, 4, **how).double() for kind in (FewTranspose2d, nn.ConvTranspose2d)
-    )
-    slow.load_state_dict(fast.state_dict())
-    x = torch.randn(batch, into, height, width, dtype=torch.float64, requires_grad=True)
-    try:
-        expected = slow(x)
-    except RuntimeError:
-        return  # a padding that leaves no pixel
-    weights = torch.randn_like(expected)
-    gradients = []
-    for layer in (fast, slow):
-        y = layer(x)
-        torch.testing.assert_close(y, expected)
-        gradients.append(torch.autograd.grad((weights * y).sum(), [x, layer.weight]))
-    torch.testing.assert_close(*gradients)
-
-
-MIXED = [(Conv2dBeforeNorm, nn.Conv2d), (MixedTranspose2d, nn.ConvTranspose2d)]
-
-
-@pytest.mark.parametrize(("mixed", "usual"), MIXED)
-@given(*(st.integers(1, most) for most in (4, 5, 4, 3, 2, 2, 2)), st.integers(4, 9))
-def test_few_channels_in_mixed_precision(
-    mixed, usual, batch, into, out, kernel, s, p, groups, side
-):
-    shape = (into * groups, out * groups, kernel, s, min(p, kernel // 2))
-    fast, slow = (kind(*shape, groups=groups, bias=False) for kind in (mixed, usual))
-    slow.load_state_dict(fast.state_dict())
-    x = torch.randn(batch, shape[0], side, side).bfloat16().float().requires_grad_()
-    found, weights = [], None
-    for layer in (fast, slow):
-        with torch.autocast("cpu", torch.bfloat16):
-            y = layer(x)
-        weights = torch.randn_like(y) if weights is None else weights
-        found.append((y, *torch.autograd.grad((weights * y).sum(), [x, layer.weight])))
-    (y, to_x, to_weight), (y16, to_x16, _) = found
-    torch.testing.assert_close((y, to_x), (y16, to_x16))
-    exact = slow.double()(x.double())
-    (exact,) = torch.autograd.grad((weights * exact).sum(), slow.weight)
-    torch.testing.assert_close(to_weight, exact.float(), rtol=1e-4, atol=1e-4)
-    assert torch.equal(fast.eval()(x), slow.float()(x))
-
-
-def test_a_bias_before_batch_norm_has_no_gradient_to_lose():
-    quiet, usual = Conv2dBeforeNorm(2, 3, 3), nn.Conv2d(2, 3, 3)
-    usual.load_state_dict(quiet.state_dict())
-    norm, x = nn.BatchNorm2d(3), torch.randn(8, 2, 9, 9)
-    weights = torch.randn(8, 3, 7, 7)
-    for layer in (quiet, usual):
-        (weights * norm(layer(x))).sum().backward()
-    torch.testing.assert_close(quiet.weight.grad, usual.weight.grad, rtol=1e-4, atol=1e-4)
-    assert quiet.bias.grad is None
-    assert usual.bias.grad.abs().max() < 1e-4
-    quiet.eval()(x).sum().backward()
-    torch.testing.assert_close(quiet.bias.grad, torch.full((3,), 8.0 * 7 * 7))
 
 
 def test_conv_vae_has_the_feature_maps_of_the_r_original():
@@ -331,8 +287,6 @@ def test_the_dense_vae_of_the_literature_has_its_parameters():
     assert len(layers(model, nn.Softplus)) == 4
 
 
-# --- lists of layers --------------------------------------------------------------------------
-
 CONV = st.fixed_dictionaries(
     {"kind": st.just("conv"), "channels": st.integers(1, 5), "kernel": st.integers(1, 4)},
     optional={
@@ -346,35 +300,96 @@ DENSE = st.builds(dict, kind=st.just("dense"), size=st.integers(1, 9))
 LAYERS = st.lists(CONV | TRANSPOSED | POOL, max_size=4)
 
 
+def leaves(layer, channels, *sides):
+    """Return by arithmetic what shape leaves a layer of maps."""
+    if layer["kind"] == "pool":
+        return channels, *(side // layer["size"] for side in sides)
+    kernel, stride, padding = layer["kernel"], layer.get("stride", 1), layer.get("padding", 0)
+    if layer["kind"] == "conv":
+        grown = ((side + 2 * padding - kernel) // stride + 1 for side in sides)
+    else:
+        grown = ((side - 1) * stride - 2 * padding + kernel for side in sides)
+    return layer["channels"], *grown
+
+
 @given(LAYERS, st.lists(DENSE, max_size=2), *(st.integers(1, most) for most in (3, 12, 12)))
-def test_the_planned_shape_is_the_one_that_leaves(maps, dense, channels, height, width):
+def test_the_shape_that_leaves_is_the_one_of_arithmetic(maps, dense, channels, height, width):
     shape = (channels, height, width)
-    try:
-        modules, planned = stack("encoder", [*maps, *dense], shape)
-    except ValueError as error:
-        assert "expected maps large enough" in str(error)  # noqa: PT017
+    expected, place = shape, None
+    for i, layer in enumerate(maps):
+        expected = leaves(layer, *expected)
+        if min(expected) < 1:
+            place = f"encoder[{i}]"
+            break
+    if place is not None:
+        with pytest.raises(ValueError, match=rf"^{re.escape(place)}: expected channels × height"):
+            stack("encoder", [*maps, *dense], shape)
         return
-    assert nn.Sequential(*modules)(torch.rand(2, *shape)).shape == (2, *planned)
+    modules, planned = stack("encoder", [*maps, *dense], shape)
+    assert planned == ((dense[-1]["size"],) if dense else expected)
+    assert modules(torch.rand(2, *shape)).shape == (2, *planned)
+    assert all(module.training for module in modules.modules())
+    for norm in layers(modules, nn.BatchNorm2d):
+        assert norm.num_batches_tracked == 1  # by the pass above: none when it was built
 
 
-@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 17, 22)])
-def test_a_built_in_model_is_its_list_of_layers_also_from_json(shape, tmp_path):
-    for built_in, lists in [
-        (partial(vb.conv_vae, width=4), conv_layers(shape, 4)),
-        (partial(vb.conv_vae, width=4, residual=1), conv_layers(shape, 4, 1)),
-        (partial(vb.dense_vae, hidden=(7, 5)), dense_layers(shape, (7, 5), "softplus")),
-    ]:
-        torch.manual_seed(0)
-        expected = built_in(shape, 3)
-        torch.manual_seed(0)
-        down, up = json.loads(json.dumps(lists))
-        model = vb.layered_vae(shape, 3, encoder=down, decoder=up)
-        vb.save(model, tmp_path / "model")
-        loaded = vb.load_model(tmp_path / "model")
-        assert (loaded.config["encoder"], loaded.config["decoder"]) == (down, up)
-        for other in (model, loaded):
-            assert repr(other.train()) == repr(expected)
-            torch.testing.assert_close(other.state_dict(), expected.state_dict())
+def down(*channels, residual=0):
+    """Describe the encoder of `conv_vae`."""
+    layer = dict(kind="conv", kernel=3, stride=2, padding=1, norm=True, activation="leaky_relu")
+    blocks = [dict(kind="residual")] * residual
+    return [part for n in channels for part in (layer | {"channels": n}, *blocks)]
+
+
+def up(first, *plan, residual=0):
+    """Describe the decoder of `conv_vae`: from maps of a size, channels and paddings by layer."""
+    found = [dict(kind="dense", size=math.prod(first)), dict(kind="reshape", shape=first)]
+    for i, (channels, padding, extra) in enumerate(plan):
+        layer = dict(kind="transposed_conv", stride=2 if i else 1, channels=channels, bias=False)
+        found.append(layer | {"padding": padding, "output_padding": extra})
+        if i < len(plan) - 1:
+            found[-1] |= {"norm": True, "activation": "leaky_relu"}
+            found += [dict(kind="residual")] * residual
+    return found
+
+
+def dense(*sizes):
+    return [dict(kind="dense", size=size, activation="softplus") for size in sizes]
+
+
+DIGITS = [(16, 0, 0), (8, 1, 0), (4, 2, 0), (1, 1, 0)]
+# 17 pixels by way of 1, 4, 6 and 10; 22 by way of 1, 4, 6 and 12.
+ODD = [(16, [0, 0], 0), (8, 2, [0, 0]), (4, [2, 1], 0), (3, [3, 2], [1, 0])]
+
+
+WIDTHS = (4, 8, 16, 32)
+LAST = [dict(kind="dense", size=3 * 17 * 22), dict(kind="reshape", shape=[3, 17, 22])]
+BUILT_IN = [
+    (partial(vb.conv_vae, width=4), (1, 28, 28), down(*WIDTHS), up([32, 1, 1], *DIGITS)),
+    (partial(vb.conv_vae, width=4), (3, 17, 22), down(*WIDTHS), up([32, 1, 1], *ODD)),
+    (
+        partial(vb.conv_vae, width=4, residual=2), (1, 28, 28),
+        down(*WIDTHS, residual=2), up([32, 1, 1], *DIGITS, residual=2),
+    ),
+    (partial(vb.dense_vae, hidden=(7, 5)), (3, 17, 22), dense(7, 5), [*dense(5, 7), *LAST]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("built_in", "shape", "encoder", "decoder"), BUILT_IN)
+def test_a_built_in_model_is_its_list_of_layers_also_from_json(
+    built_in, shape, encoder, decoder, tmp_path
+):
+    torch.manual_seed(0)
+    expected = built_in(shape, 3)
+    torch.manual_seed(0)
+    encoder, decoder = json.loads(json.dumps([encoder, decoder]))
+    model = vb.layered_vae(shape, 3, encoder=encoder, decoder=decoder)
+    vb.save(model, tmp_path / "model")
+    loaded = vb.load_model(tmp_path / "model")
+    assert (loaded.config["encoder"], loaded.config["decoder"]) == (encoder, decoder)
+    assert loaded.config == model.config
+    for other in (model, loaded):
+        assert repr(other.train()) == repr(expected)
+        torch.testing.assert_close(other.state_dict(), expected.state_dict(), rtol=0, atol=0)
 
 
 SMALL = [dict(kind="dense", size=784), dict(kind="reshape", shape=[1, 28, 28])]
@@ -400,16 +415,18 @@ SMALL = [dict(kind="dense", size=784), dict(kind="reshape", shape=[1, 28, 28])]
         ("encoder[0]", [dict(kind="conv", channels=2, padding=-1)], "a whole number, or", "-1"),
         ("encoder[0]", [dict(kind="conv", channels=2, padding=[1])], "a whole number", "[1]"),
         ("encoder[0]", [dict(kind="reshape", shape=[784])], "[channels, height, width]", "[784]"),
-        ("encoder[0]", [dict(kind="reshape", shape=[1, 28, 28])], "784 features", "1×28×28"),
+        ("encoder[0]", [SMALL[1]], "features that suit", "1×28×28 (1×28×28 has 784 features)"),
         ("encoder[1]", [SMALL[0], dict(kind="pool")], "channels × height × width", "784 features"),
-        ("encoder[0]", [dict(kind="conv", channels=2, kernel=29)], "maps large", "1×28×28"),
+        ("encoder[0]", [dict(kind="conv", channels=2, kernel=29)], "'kernel': 29", "1×28×28 ("),
         (
             "encoder[0]",
             [dict(kind="transposed_conv", channels=2, output_padding=1)],
-            "an output_padding below its stride of 1",
-            "1×28×28",
+            "that suit {'kind': 'transposed_conv', 'channels': 2, 'output_padding': 1}",
+            "1×28×28 (output padding must be smaller",
         ),
-        ("decoder[0]", [SMALL[1]], "784 features to make 1×28×28 of", "2 features"),
+        ("decoder[0]", [SMALL[1]], "features that suit", "2 features (1×28×28 has 784 features)"),
+        ("encoder[0]", [dict(kind="dense", size=10**15)], "'size': 1000000000000000", "1×28×28 ("),
+        ("encoder[0]", [{"kind": "pool", 3: 4}], "a pool layer by size", "3: 4"),
         ("decoder", SMALL[:1], "to end in 1×28×28", "784 features"),
         ("decoder", [], "to end in 1×28×28", "2 features"),
     ],

@@ -217,7 +217,7 @@ def small_model(seed=0):
 def test_with_one_draw_the_importance_weighted_bound_is_the_elbo_at_that_draw():
     model, x = small_model()
     torch.manual_seed(1)
-    terms = vb.ImportanceWeighted(samples=1)(model, x)
+    terms = vb.ImportanceWeighted(draws=1)(model, x)
     torch.testing.assert_close(terms.loss, terms.reconstruction + terms.kl)
     torch.manual_seed(1)
     mean, log_var = model.encode(x)
@@ -242,7 +242,7 @@ def gradients(objective, model, x, repeats):
 
 def test_the_doubly_reparameterized_gradient_is_the_same_on_average_and_less_noisy():
     model, x = small_model()
-    usual = gradients(vb.ImportanceWeighted(samples=16), model, x, 1500)
+    usual = gradients(vb.ImportanceWeighted(draws=16), model, x, 1500)
     doubly = gradients(vb.ImportanceWeighted(16, doubly_reparameterized=True), model, x, 1500)
     torch.testing.assert_close(doubly[1], usual[1])  # the decoder's gradient is the same
     error = ((usual[0].var(0) + doubly[0].var(0)) / 1500).sqrt()
@@ -252,7 +252,7 @@ def test_the_doubly_reparameterized_gradient_is_the_same_on_average_and_less_noi
 
 def test_the_importance_weighted_gradient_by_finite_differences():
     model, x = small_model()
-    objective = vb.ImportanceWeighted(samples=4)
+    objective = vb.ImportanceWeighted(draws=4)
     (weight,) = (p for name, p in model.encoder.named_parameters() if name == "mean.weight")
 
     def loss():
@@ -272,7 +272,7 @@ def test_the_importance_weighted_gradient_by_finite_differences():
         assert weight.grad[index].item() == pytest.approx((above - below).item() / 2e-6, rel=1e-5)
 
 
-@pytest.mark.parametrize("samples", [0, -1])
-def test_a_count_of_samples_that_makes_no_sense_is_refused(samples):
-    with pytest.raises(ValueError, match=r"^samples: expected a positive whole number, got"):
-        vb.ImportanceWeighted(samples=samples)
+@pytest.mark.parametrize("draws", [0, -1])
+def test_a_count_of_draws_that_makes_no_sense_is_refused(draws):
+    with pytest.raises(ValueError, match=r"^draws: expected a positive whole number, got"):
+        vb.ImportanceWeighted(draws=draws)

@@ -54,13 +54,12 @@ def test_a_resumed_run_with_muon_is_as_if_it_had_never_stopped(tmp_path):
     model, whole = new_model(), new_model()
     expected = falling(whole)
 
-    class Stop(vb.NegativeELBO):
-        def at(self, done):
-            if done >= 0.6:
-                raise KeyboardInterrupt
-            return self
+    def stop(done):
+        if done >= 0.6:
+            raise KeyboardInterrupt
+        return 1e-2 * (1 - done)
 
-    stopped = falling(model, objective=Stop(), checkpoint=tmp_path / "c")
+    stopped = falling(model, lr=stop, checkpoint=tmp_path / "c")
     assert stopped.interrupted
     assert stopped.last("train")["epoch"] == 2
     again = new_model(1)
@@ -74,15 +73,15 @@ def test_a_resumed_run_with_muon_is_as_if_it_had_never_stopped(tmp_path):
 @pytest.mark.parametrize(
     ("first", "then", "message"),
     [
-        ("adam", "muon", "state of muon and adam, got that of adam"),
-        ("muon", "adam", "state of adam, got that of (muon and adam|adam and muon)"),
+        ("adam", "muon", "'adam', with which the run in .* began, got muon"),
+        ("muon", "adam", "'muon', with which the run in .* began, got adam"),
     ],
 )
 def test_the_state_of_another_optimizer_is_refused(first, then, message, tmp_path):
     fit(new_model(), epochs=1, optimizer=first, checkpoint=tmp_path / "c")
     model = new_model(1)
     before = model.decoder[0].weight.detach().clone()
-    with pytest.raises(ValueError, match=f"checkpoint: expected the {message}"):
+    with pytest.raises(ValueError, match=f"^optimizer: expected {message}"):
         fit(model, epochs=2, optimizer=then, checkpoint=tmp_path / "c", resume=True)
     assert model.decoder[0].weight.equal(before)
 

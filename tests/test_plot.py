@@ -1,6 +1,6 @@
 import inspect
 import io
-from itertools import product
+from itertools import combinations, product
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -26,31 +26,47 @@ FRAME = pd.DataFrame(
 )
 
 FIGURES = {
-    "images": lambda: vb.plot.images(GREY, title="a title"),
-    "images, one": lambda: vb.plot.images(GREY[0]),
-    "images, colour": lambda: vb.plot.images(COLOUR, columns=5),
-    "images, labelled": lambda: vb.plot.images(COLOUR, labels=HIRAGANA[:7]),
-    "loss_curves": lambda: vb.plot.loss_curves(FRAME),
-    "loss_curves, no validation": lambda: vb.plot.loss_curves(FRAME[FRAME["split"] == "train"]),
-    "loss_curves, one epoch": lambda: vb.plot.loss_curves(FRAME[:1]),
-    "sample_evolution": lambda: vb.plot.sample_evolution([(1000 * i, GREY[:5]) for i in range(6)]),
-    "sample_evolution, colour": lambda: vb.plot.sample_evolution([(0, COLOUR)]),
-    "latent_bands": lambda: vb.plot.latent_bands(POSTERIORS),
-    "reconstructions": lambda: vb.plot.reconstructions(GREY, vb.reconstruct(MODEL, GREY)),
-    "reconstructions, colour": lambda: vb.plot.reconstructions(COLOUR, COLOUR, columns=3),
-    "latent_scatter": lambda: vb.plot.latent_scatter(POINTS, LABELS, HIRAGANA),
-    "latent_scatter, no labels": lambda: vb.plot.latent_scatter(POINTS),
-    "latent_scatter, pca": lambda: vb.plot.latent_scatter(
-        vb.embed(MODEL, GREY), GREY.labels, HIRAGANA, method="pca"
+    "images": lambda **ax: vb.plot.images(GREY, title="a title", **ax),
+    "images, one": lambda **ax: vb.plot.images(GREY[0], **ax),
+    "images, colour": lambda **ax: vb.plot.images(COLOUR, columns=5, **ax),
+    "images, labelled": lambda **ax: vb.plot.images(COLOUR, labels=HIRAGANA[:7], **ax),
+    "images, labelled at length": lambda **ax: vb.plot.images(
+        GREY, labels=["two\nlines", *(f"{10**i} and {i}" for i in range(12))], title="above", **ax
     ),
-    "traversal": lambda: vb.plot.traversal(MODEL),
-    "traversal, colour": lambda: vb.plot.traversal(
-        vb.traversal(COLOUR_MODEL, steps=3, spacing="equal")
+    "loss_curves": lambda **ax: vb.plot.loss_curves(FRAME, **ax),
+    "loss_curves, no validation": lambda **ax: vb.plot.loss_curves(
+        FRAME[FRAME["split"] == "train"], **ax
     ),
-    "architecture": lambda: vb.plot.architecture(MODEL),
-    "architecture, dense": lambda: vb.plot.architecture(vb.dense_vae((3, 8, 8), latent_dim=2)),
-    "interpolation": lambda: vb.plot.interpolation(vb.interpolate(MODEL, GREY[0], GREY[1])),
+    "loss_curves, one epoch": lambda **ax: vb.plot.loss_curves(FRAME[:1], **ax),
+    "sample_evolution": lambda **ax: vb.plot.sample_evolution(
+        [(1000 * i, GREY[:5]) for i in range(6)], **ax
+    ),
+    "sample_evolution, colour": lambda **ax: vb.plot.sample_evolution([(0, COLOUR)], **ax),
+    "latent_bands": lambda **ax: vb.plot.latent_bands(POSTERIORS, **ax),
+    "reconstructions": lambda **ax: vb.plot.reconstructions(
+        GREY, vb.reconstruct(MODEL, GREY), **ax
+    ),
+    "reconstructions, colour": lambda **ax: vb.plot.reconstructions(
+        COLOUR, COLOUR, columns=3, **ax
+    ),
+    "latent_scatter": lambda **ax: vb.plot.latent_scatter(POINTS, LABELS, HIRAGANA, **ax),
+    "latent_scatter, no labels": lambda **ax: vb.plot.latent_scatter(POINTS, **ax),
+    "latent_scatter, pca": lambda **ax: vb.plot.latent_scatter(
+        vb.embed(MODEL, GREY), GREY.labels, HIRAGANA, method="pca", **ax
+    ),
+    "traversal": lambda **ax: vb.plot.traversal(MODEL, **ax),
+    "traversal, colour": lambda **ax: vb.plot.traversal(
+        vb.traversal(COLOUR_MODEL, steps=3, spacing="equal"), **ax
+    ),
+    "architecture": lambda **ax: vb.plot.architecture(MODEL, **ax),
+    "architecture, dense": lambda **ax: vb.plot.architecture(
+        vb.dense_vae((3, 8, 8), latent_dim=2), **ax
+    ),
+    "interpolation": lambda **ax: vb.plot.interpolation(
+        vb.interpolate(MODEL, GREY[0], GREY[1]), **ax
+    ),
 }
+SEVERAL = {"loss_curves": 3, "latent_bands": 2}  # how many axes a function takes, if not one
 
 
 def render(fig):
@@ -67,15 +83,48 @@ def sheets(fig):
     return [image.get_array() for ax in fig.axes for image in ax.get_images()]
 
 
+def captions(fig):
+    return [text.get_text() for ax in fig.axes for text in ax.texts]
+
+
+def geometry(fig):
+    """In how many rows and columns the pictures of a figure lie."""
+    places = [image.get_extent() for image in fig.axes[0].get_images()]
+    return len({round(top, 6) for *_, top in places}), len({round(left, 6) for left, *_ in places})
+
+
+def assert_captioned(fig, expected):
+    """Each picture has its caption in the middle above it, and apart from the next picture."""
+    (ax,) = fig.axes
+    assert captions(fig) == expected
+    for text, image in zip(ax.texts, ax.get_images(), strict=True):
+        left, right, bottom, top = image.get_extent()
+        x, y = text.get_position()
+        assert x == pytest.approx((left + right) / 2)
+        assert bottom < top < y < top + 0.1
+        assert (text.get_ha(), text.get_va()) == ("center", "bottom")
+        height, width, _ = image.get_array().shape
+        assert (top - bottom) / (right - left) == pytest.approx(height / width)
+
+
+def pixels(fig):
+    fig.canvas.draw()
+    return np.array(fig.canvas.buffer_rgba())
+
+
 def test_every_public_function_is_drawn_here():
     functions = {
         name
         for name, function in vars(vb.plot).items()
-        if inspect.isfunction(function)
-        and function.__module__ == "vaebook.plot"
-        and not name.startswith("_")
+        if inspect.isfunction(function) and function.__module__.startswith("vaebook.plot.")
     }
     assert functions == {name.partition(",")[0] for name in FIGURES} | {"tile"}
+    assert functions | {"FONT", "PALETTE", "STYLE"} == set(vb.plot.__all__)
+
+
+def test_the_style_goes_by_its_name():
+    with plt.style.context("vaebook.plot.book"):
+        assert vb.plot.STYLE.items() <= plt.rcParams.items()
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -90,6 +139,72 @@ def test_a_figure_comes_back_closed_and_the_settings_stay(name):
         if ax.axison and ax.get_xticks().size:
             assert ax.get_xlabel() or ax.get_title()
             assert ax.get_ylabel() or ax.get_title()
+
+
+@pytest.mark.parametrize("name", [name for name in FIGURES if "scatter" not in name])
+def test_no_words_overlap_or_are_cut_off(name):
+    fig = FIGURES[name]()
+    fig.draw_without_rendering()
+    words = [t for ax in fig.axes for t in (ax.title, *ax.texts) if t.get_text()]
+    boxes = [text.get_window_extent() for text in words]
+    for box in boxes:
+        assert fig.bbox.x0 <= box.x0 < box.x1 <= fig.bbox.x1
+        assert fig.bbox.y0 <= box.y0 < box.y1 <= fig.bbox.y1
+    assert not [a for a, b in combinations(boxes, 2) if a.overlaps(b)]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_is_drawn_on_given_axes_and_on_nothing_else(name):
+    fig, axes = plt.subplots(2, 3, figsize=(9, 6), dpi=50)
+    fig.suptitle("the caller's")
+    count = SEVERAL.get(name.partition(",")[0], 1)
+    given, others = axes.flat[:count], axes.flat[count:]
+    for ax in others:
+        ax.plot([0, 1])
+    children = [set(ax.get_children()) for ax in given]
+    for ax in given:
+        ax.set_visible(False)
+    before, settings = pixels(fig), dict(plt.rcParams)
+    got = FIGURES[name](ax=given if count > 1 else given[0])
+    assert got is fig
+    assert plt.get_fignums() == [fig.number]
+    assert plt.gca() is axes[1, 2]
+    assert dict(plt.rcParams) == settings
+    assert fig.axes == list(axes.flat)
+    np.testing.assert_array_equal(pixels(fig), before)
+    for ax, old in zip(given, children, strict=True):
+        assert set(ax.get_children()) > old
+        ax.set_visible(True)
+    assert (pixels(fig) != before).any()
+
+
+def test_given_axes_keep_their_title_and_get_the_one_asked_for():
+    fig, (left, right) = plt.subplots(1, 2)
+    left.set_title("kept")
+    vb.plot.images(GREY, ax=left)
+    vb.plot.images(COLOUR, labels=HIRAGANA[:7], title="new", ax=right)
+    assert (left.get_title(), right.get_title(), fig.get_suptitle()) == ("kept", "new", "")
+
+
+@pytest.mark.parametrize("name", ["images", "loss_curves", "latent_bands", "latent_scatter"])
+@pytest.mark.parametrize("wrap", [list, tuple, np.array, lambda axes: np.array(axes)[:, None]])
+def test_axes_may_come_in_any_sequence(name, wrap):
+    _, axes = plt.subplots(1, SEVERAL.get(name, 1), squeeze=False)
+    FIGURES[name](ax=wrap(list(axes.flat)))
+    assert all(ax.get_children() for ax in axes.flat)
+
+
+@pytest.mark.parametrize("name", [name for name in FIGURES if "," not in name])
+def test_another_number_of_axes_is_refused(name):
+    count = SEVERAL.get(name, 1)
+    word = ("one", "two", "three")[count - 1]
+    fig, axes = plt.subplots(1, 4)
+    before = pixels(fig)
+    for wrong in (axes, [], axes[: count + 1], [*axes[: count - 1], "axes"], fig):
+        with pytest.raises(ValueError, match=rf"^ax: expected {word} Axes, got \["):
+            FIGURES[name](ax=wrong)
+    np.testing.assert_array_equal(pixels(fig), before)
+    assert plt.get_fignums() == [fig.number]
 
 
 # --- images -----------------------------------------------------------------------------------
@@ -113,29 +228,43 @@ def test_tile_pixel_by_pixel(count, columns, channels, gap):
 
 def test_images_are_labelled_in_order():
     fig = FIGURES["images, labelled"]()
-    assert [ax.get_title() for ax in fig.axes if ax.get_title()] == list(HIRAGANA[:7])
+    assert_captioned(fig, list(HIRAGANA[:7]))
+    assert geometry(fig) == (3, 3)
     np.testing.assert_allclose(sheets(fig)[4], COLOUR[4].transpose(1, 2, 0) / 255, atol=1e-6)
-    assert texts(FIGURES["images"]()) == ["a title"]
+    assert geometry(vb.plot.images(COLOUR, labels=HIRAGANA[:7], columns=5)) == (2, 5)
+    titled = FIGURES["images"]()
+    assert texts(titled) == ["a title"]
+    assert titled.axes[0].get_title() == "a title"
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [[3, 1, 2], (3, 1, 2), np.array([3, 1, 2]), pd.Index([3, 1, 2]), torch.tensor([3, 1, 2]),
+     pd.Series([3, 1, 2], index=[7, 8, 9]), ["3", "1", "2"], np.array(["3", "1", "2"])],
+    ids=lambda labels: type(labels).__name__,
+)  # fmt: skip
+def test_labels_of_images_come_in_any_sequence(labels):
+    assert captions(vb.plot.images(GREY[:3], labels=labels)) == ["3", "1", "2"]
+
+
+@pytest.mark.parametrize("empty", [[], (), np.array([]), pd.Index([]), torch.tensor([])])
+def test_empty_labels_of_images_are_none(empty):
+    fig = vb.plot.images(GREY[:3], labels=empty)
+    assert texts(fig) == []
+    assert len(sheets(fig)) == 1
 
 
 def test_images_refuses_labels_of_another_number():
-    with pytest.raises(ValueError, match=r"^labels: "):
-        vb.plot.images(COLOUR, labels=HIRAGANA[:3])
+    with pytest.raises(ValueError, match=r"^labels: expected one for each of 7 images, got 3$"):
+        vb.plot.images(COLOUR, labels=np.array(HIRAGANA[:3]))
 
 
 def test_evolution_shows_each_snapshot_under_its_step():
     fig = FIGURES["sample_evolution"]()
-    assert texts(fig) == [
-        "step 0",
-        "step 1,000",
-        "step 2,000",
-        "step 3,000",
-        "step 4,000",
-        "step 5,000",
-    ]
+    assert_captioned(fig, [f"step {step}" for step in ("0", *(f"{i},000" for i in range(1, 6)))])
     assert all(np.array_equal(sheet, vb.plot.tile(GREY[:5], gap=1)) for sheet in sheets(fig))
-    sixteen = vb.plot.sample_evolution([(i, GREY[:4]) for i in range(16)])
-    assert sixteen.axes[0].get_gridspec().get_geometry() == (4, 4)
+    assert geometry(fig) == (2, 3)
+    assert geometry(vb.plot.sample_evolution([(i, GREY[:4]) for i in range(16)])) == (4, 4)
 
 
 def test_evolution_of_nothing_is_refused():
@@ -150,7 +279,17 @@ def test_reconstructions_lie_under_their_originals():
     for original, dim in zip(above, below, strict=True):
         ink = original < 1
         np.testing.assert_allclose(dim[ink], original[ink] / 2, atol=1e-6)
-    assert texts(fig) == ["original", "reconstruction"] * 3
+    assert captions(fig) == ["original", "reconstruction"] * 3
+    places = np.array([image.get_extent() for image in fig.axes[0].get_images()])
+    assert len(np.unique(places[:, :2], axis=0)) == 1
+    bottoms, tops = places[:, 2], places[:, 3]  # y grows downwards
+    apart = tops[1:] - bottoms[:-1]
+    assert (apart > 0).all()
+    assert apart[0::2].max() < apart[1::2].min()  # an original is nearer to its reconstruction
+    for text, top, bottom in zip(fig.axes[0].texts, tops, bottoms, strict=True):
+        x, y = text.get_position()
+        assert fig.axes[0].viewLim.x0 < x < places[0, 0]
+        assert y == pytest.approx((top + bottom) / 2)
 
 
 def test_reconstructions_of_another_number_are_refused():
@@ -179,8 +318,8 @@ def test_a_traversal_tells_where_its_codes_lie():
 
 def test_a_path_is_labelled_in_percent():
     fig = vb.plot.interpolation(GREY[:11])
-    assert texts(fig) == [f"{share} %" for share in range(0, 101, 10)]
-    assert fig.axes[0].get_gridspec().get_geometry() == (1, 11)
+    assert_captioned(fig, [f"{share} %" for share in range(0, 101, 10)])
+    assert geometry(fig) == (1, 11)
 
 
 # --- curves and points ------------------------------------------------------------------------
@@ -230,7 +369,7 @@ def test_each_class_has_one_colour_and_its_name_among_its_points():
     labels = np.arange(60) % 3
     points = (centres[labels] + 0.1 * POINTS).astype(np.float32)
     (ax,) = vb.plot.latent_scatter(points, torch.from_numpy(labels), ["a", "b", "c"]).axes
-    (dots,) = ax.collections
+    dots = ax.collections[0]
     colours, offsets = dots.get_facecolors(), np.asarray(dots.get_offsets())
     nearest = np.linalg.norm(offsets[:, None] - centres, axis=2).argmin(1)
     found = [np.unique(colours[nearest == label], axis=0) for label in range(3)]
@@ -269,6 +408,80 @@ def test_tsne_by_name():
     assert fig.axes[0].get_xlabel() == "t-SNE 1"
 
 
+def named(fig):
+    """The names and colours of a scatter plot's badges and of its legend, and its dots' colours."""
+    (ax,) = fig.axes
+    legend = ax.get_legend()
+    handles = legend.legend_handles if legend else []
+    words = [text.get_text() for text in legend.get_texts()] if legend else []
+    badges = {
+        text.get_text(): text.get_bbox_patch().get_edgecolor()[:3]
+        for text in ax.texts if text.get_bbox_patch()
+    }  # fmt: skip
+    shown = [tuple(handle.get_facecolor()[0, :3]) for handle in handles]
+    dots = ax.collections[0]
+    return badges, dict(zip(words, shown, strict=True)), dots.get_facecolors()[:, :3]
+
+
+def reversed_series(values):
+    return pd.Series(values, index=range(len(values), 0, -1))
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [(list, np.array), (np.array, pd.Index), (torch.tensor, list), (pd.Index, reversed_series),
+     (reversed_series, tuple), (tuple, "".join)],
+)  # fmt: skip
+def test_labels_and_classes_come_in_any_sequence(labels, classes):
+    expected = named(vb.plot.latent_scatter(POINTS, LABELS, HIRAGANA))
+    assert list(expected[0]) == list(expected[1]) == list(HIRAGANA)
+    points = torch.from_numpy(POINTS)
+    fig = vb.plot.latent_scatter(points, labels(LABELS.tolist()), classes(HIRAGANA))
+    got = named(fig)
+    assert got[:2] == expected[:2]
+    np.testing.assert_array_equal(got[2], expected[2])
+
+
+@pytest.mark.parametrize("empty", [[], (), np.array([]), pd.Index([]), torch.tensor([])])
+def test_empty_labels_and_classes_are_none(empty):
+    plain, unnamed = vb.plot.latent_scatter(POINTS), vb.plot.latent_scatter(POINTS, LABELS)
+    for fig, like in (
+        (vb.plot.latent_scatter(POINTS, empty, HIRAGANA), plain),
+        (vb.plot.latent_scatter(POINTS, LABELS, empty), unnamed),
+    ):
+        badges, legend, colours = named(fig)
+        assert not badges
+        assert not legend
+        np.testing.assert_array_equal(colours, named(like)[2])
+
+
+def test_a_negative_label_is_no_class():
+    noisy = LABELS.copy()
+    noisy[::7], noisy[1::7] = -1, -2
+    badges, legend, colours = named(vb.plot.latent_scatter(POINTS, noisy, HIRAGANA))
+    usual, _, _ = named(vb.plot.latent_scatter(POINTS, LABELS, HIRAGANA))
+    assert badges == usual
+    grey = legend.pop("no class")
+    assert legend == usual
+    assert len(set(grey)) == 1
+    assert grey not in usual.values()
+    assert (colours == grey).all(1).sum() == (noisy < 0).sum()
+    badges, legend, unnamed = named(vb.plot.latent_scatter(POINTS, noisy))
+    assert not badges
+    assert not legend
+    np.testing.assert_array_equal(unnamed, colours)
+    badges, legend, colours = named(vb.plot.latent_scatter(POINTS, np.full(60, -1), HIRAGANA))
+    assert not badges
+    assert legend == {"no class": grey}
+    assert (colours == grey).all()
+
+
+@pytest.mark.parametrize("labels", [["a"] * 60, [0.5] * 60, [[1]] * 60])
+def test_the_scatter_refuses_labels_that_are_no_indices(labels):
+    with pytest.raises(ValueError, match=r"^labels: expected whole numbers in a row, got array\("):
+        vb.plot.latent_scatter(POINTS, labels)
+
+
 @pytest.mark.parametrize(("latent_dim", "method"), [(3, None), (1, None), (3, "umap"), (2, "lda")])
 def test_the_scatter_refuses(latent_dim, method):
     with pytest.raises(ValueError, match=r"^method: expected 'pca' or 'tsne' for codes of shape"):
@@ -276,7 +489,7 @@ def test_the_scatter_refuses(latent_dim, method):
 
 
 def test_the_scatter_refuses_labels_of_another_number():
-    with pytest.raises(ValueError, match=r"^labels: "):
+    with pytest.raises(ValueError, match=r"^labels: expected one for each of 60 codes, got 59$"):
         vb.plot.latent_scatter(POINTS, LABELS[:-1])
 
 
@@ -304,7 +517,8 @@ def test_a_class_without_a_name_is_refused():
 def test_the_picture_of_a_model_names_each_layer_with_its_shape_and_parameters(shape):
     model = vb.conv_vae(shape, latent_dim=5, width=4)
     fig = vb.plot.architecture(model)
-    texts = [text.get_text() for ax in fig.axes for text in ax.texts]
+    texts = captions(fig)
+    assert [texts.pop(texts.index(part)) for part in ("encoder", "decoder")]
     drawn = [layer for layer in vb.summary(model).layers if "Norm" not in layer.kind]
     drawn = [layer for layer in drawn if layer.kind not in ("LeakyReLU", "Flatten")]
     assert len(texts) == 2 * (len(drawn) + 2)  # the image and the code stand before them
@@ -318,3 +532,12 @@ def test_the_picture_of_a_model_names_each_layer_with_its_shape_and_parameters(s
         for patch in ax.patches:
             assert ax.viewLim.x0 < patch.get_x()
             assert patch.get_x() + patch.get_width() < ax.viewLim.x1
+            assert ax.viewLim.y0 < patch.get_y() < patch.get_y() + patch.get_height()
+            assert patch.get_y() + patch.get_height() < ax.viewLim.y1
+
+
+def test_the_encoder_lies_above_the_decoder():
+    (ax,) = FIGURES["architecture"]().axes
+    places = {text.get_text(): text.get_position()[1] for text in ax.texts}
+    assert places["image"] > places["decoder"] > places["code"]
+    assert places["encoder"] > places["image"]

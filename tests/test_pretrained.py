@@ -124,7 +124,9 @@ def test_an_unknown_name_is_answered_with_the_known_ones(call):
 @each_model
 def test_missing_weights_are_named_with_what_to_do(name, installed):
     (installed / f"{name}.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match=f"^name: .*{name}.* missing .*install") as error:
+    with pytest.raises(
+        FileNotFoundError, match=f"^name: .*{name}.* is missing; installing"
+    ) as error:
         pretrained(name)
     assert "\n" not in str(error.value)
     assert pretrained_card(name)["latent_dim"] > 0
@@ -133,7 +135,7 @@ def test_missing_weights_are_named_with_what_to_do(name, installed):
 def test_an_installation_without_any_weights_says_so(installed):
     shutil.rmtree(installed)
     for call in (pretrained, pretrained_card):
-        with pytest.raises(FileNotFoundError, match=r"^name: .*cards\.json.*install"):
+        with pytest.raises(FileNotFoundError, match=r"^name: .*cards\.json is missing; installing"):
             call(NAMES[0])
 
 

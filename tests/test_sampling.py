@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial import geometric_slerp
 from scipy.stats import norm
+from torch.utils.data import DataLoader, TensorDataset
 
 import vaebook as vb
 from vaebook.sampling import spherical
@@ -124,7 +125,9 @@ def test_both_paths_have_the_same_ends():
 
 @pytest.mark.usefixtures("unchecked")
 def test_interpolate_refuses():
-    with pytest.raises(ValueError, match=r"^path: expected 'straight' or 'spherical', got 'round'"):
+    with pytest.raises(
+        ValueError, match=r"^path: expected one of straight, spherical, got 'round'"
+    ):
         vb.interpolate(MODEL, DATA.test[0], DATA.test[1], path="round")
     with pytest.raises(ValueError, match=r"^start, end: expected one image each, got 2 and 1"):
         vb.interpolate(MODEL, DATA.test[:2], DATA.test[0])
@@ -136,7 +139,9 @@ def test_codes_are_those_of_one_pass_in_eval_mode():
     mean, log_var = eval_pass(MODEL.encode, pixels(297))
     MODEL.train()
     got = vb.posterior(MODEL, DATA.test)
-    torch.testing.assert_close(got, (mean, (log_var / 2).exp()), rtol=1e-4, atol=1e-6)
+    assert isinstance(got, vb.Posterior)
+    torch.testing.assert_close(got.mean, mean, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(got.std, (log_var / 2).exp(), rtol=1e-4, atol=1e-6)
     codes = vb.embed(MODEL, DATA.test.pixels.numpy())
     assert isinstance(codes, np.ndarray)
     np.testing.assert_allclose(codes, mean, rtol=1e-4, atol=1e-6)
@@ -150,6 +155,26 @@ def test_many_images_give_the_codes_of_few():
     decoded = vb.decode(MODEL, torch.from_numpy(codes))
     few = vb.decode(MODEL, torch.from_numpy(codes[900:903]))
     torch.testing.assert_close(decoded[900:903], few, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("use", [vb.posterior, vb.embed, vb.reconstruct, vb.sample_posterior])
+def test_a_data_loader_gives_what_its_images_give(use):
+    for images in (
+        DATA.test,
+        TensorDataset(pixels(297)),
+        TensorDataset(pixels(297), DATA.test.labels),
+    ):
+        expected = use(MODEL, DATA.test)
+        got = use(MODEL, DataLoader(images, batch_size=64))
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_data_loader_brings_its_labels():
+    model = vb.conditional_vae((1, 16, 16), latent_dim=2, classes=10, hidden=(8,))
+    got = vb.embed(model, DataLoader(DATA.test, batch_size=64))
+    np.testing.assert_allclose(got, vb.embed(model, DATA.test), rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match=r"^labels: expected those of the images"):
+        vb.embed(model, DataLoader(TensorDataset(pixels(9))))
 
 
 def test_the_prior_is_standard_normal_and_comes_from_its_seed():
@@ -203,7 +228,7 @@ def test_a_mixture_finds_the_codes_that_a_gaussian_misses():
 
 @pytest.mark.usefixtures("unchecked")
 def test_a_density_that_cannot_be_fitted_is_refused():
-    with pytest.raises(ValueError, match=r"^kind: expected 'mixture' or 'kernel', got 'cubist'"):
+    with pytest.raises(ValueError, match=r"^kind: expected one of mixture, kernel, got 'cubist'"):
         vb.sample_density(MODEL, DATA.test, kind="cubist")
     with pytest.raises(ValueError, match=r"^components: expected at most 3, as many as images"):
         vb.sample_density(MODEL, DATA.test[:3], components=4)

@@ -1,4 +1,5 @@
 import math
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import vaebook as vb
+from vaebook.models.networks import eval_mode
 
 IMAGES = torch.rand(6, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -103,6 +105,24 @@ def test_running_statistics_are_used_even_in_training_mode():
     torch.testing.assert_close(model.sample(5), expected_sample)
 
 
+@pytest.mark.parametrize("use", USES)
+def test_each_module_keeps_a_mode_of_its_own(use):
+    model = conv().train()
+    frozen = [module for module in model.encoder.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in frozen:
+        norm.eval()
+    before = [module.training for module in model.modules()]
+    USES[use](model)
+    assert [module.training for module in model.modules()] == before
+    assert not any(norm.training for norm in frozen)
+    model.eval()
+    frozen[0].train()
+    with suppress(RuntimeError), eval_mode(model):  # also after an error
+        assert not any(module.training for module in model.modules())
+        raise RuntimeError
+    assert [module for module in model.modules() if module.training] == [frozen[0]]
+
+
 def test_the_mode_comes_back_after_an_error():
     model = conv()
     with pytest.raises(ValueError, match=r"^x: "):
@@ -168,6 +188,45 @@ def test_builders_refuse_what_cannot_be_built(builder, arguments, named):
     with pytest.raises(ValueError, match=f"^{named}") as error:
         builder(**({"image_shape": (1, 28, 28), "latent_dim": 2} | arguments))
     assert "\n" not in str(error.value)
+
+
+def by_hand(image_shape=(1, 8, 8), latent_dim=2):
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    decoder = nn.Sequential(nn.Linear(2, 64), nn.Unflatten(1, (1, 8, 8)))
+    encoder.register_forward_hook(lambda module, x, both: both.chunk(2, 1))
+    return vb.VAE(encoder, decoder, image_shape=image_shape, latent_dim=latent_dim)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("image_shape", [[1, 8, 8], np.array([1, 8, 8]), (1, np.int64(8), 8)])
+def test_a_shape_may_be_any_three_whole_numbers(image_shape):
+    model = by_hand(image_shape, latent_dim=np.int64(2))
+    assert model.image_shape == (1, 8, 8)
+    assert {type(n) for n in (*model.image_shape, model.latent_dim)} == {int}
+    images = np.random.default_rng(0).random((5, 1, 8, 8), dtype=np.float32)
+    vb.fit(model, images, epochs=1, batch_size=2, progress=False, device="cpu")
+    assert vb.reconstruct(model, images).shape == (5, 1, 8, 8)
+    assert vb.embed(model, images).shape == (5, 2)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    "image_shape",
+    [(8, 8), (1, 8, 8, 8), (1, 8, 0), (-1, 8, 8), (1, 8.0, 8), (True, 8, 8), "abc", 8, None],
+    ids=str,
+)
+def test_a_shape_that_is_none_is_named(image_shape):
+    wanted = r"^image_shape: expected \(channels, height, width\), got "
+    with pytest.raises(ValueError, match=wanted) as error:
+        by_hand(image_shape)
+    assert str(error.value).endswith(repr(image_shape))
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("latent_dim", [0, -1, 2.0, True, None, "2"])
+def test_a_number_of_latent_dimensions_that_is_none_is_named(latent_dim):
+    with pytest.raises(ValueError, match=r"^latent_dim: expected a positive whole number, got "):
+        by_hand(latent_dim=latent_dim)
 
 
 @pytest.mark.parametrize("count", [0, -1])

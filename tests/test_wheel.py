@@ -54,7 +54,7 @@ def test_the_wheel_carries_the_package_and_nothing_of_the_book(wheel):
         if path.is_file() and "__pycache__" not in path.parts
     }  # fmt: skip
     assert {name for name in names if name.startswith("vaebook/")} == package
-    assert {"vaebook/weights/cards.json", "vaebook/py.typed", "vaebook/book.mplstyle"} <= names
+    assert {"vaebook/weights/cards.json", "vaebook/py.typed", "vaebook/plot/book.mplstyle"} <= names
     assert not any(name.endswith((".ipynb", ".csv", ".bib")) for name in names)
     assert wheel.stat().st_size < 5e6
 

@@ -3,70 +3,56 @@
 >>> import vaebook as vb
 >>> data = vb.load("digits")
 >>> model = vb.conv_vae(data.image_shape, latent_dim=2)
+
+What goes in and what comes out is the same everywhere:
+
+* **Images** go in as `as_images` takes them, or as a DataLoader. They come out as float32 tensors
+  in [0, 1], ``[batch, channels, height, width]``.
+* A model's own methods take and return tensors on its device, q(z|x) as mean and **log-variance**,
+  as its networks give it. The functions here return the CPU's, and q(z|x) as mean and **standard
+  deviation**, which can be looked at. **Codes** are tensors, what is measured or plotted
+  (`embed`, features, log p(x) of each image) NumPy arrays.
+* Losses and bounds are in **nats per image**: summed over pixels and dimensions, averaged over
+  images.
+* ``n`` counts what is returned, ``draws`` codes for each image, ``steps`` places along a path or an
+  axis; ``seed`` decides what is random.
 """
 
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING
 
-from vaebook import fidelity, likelihoods
-from vaebook.checkpoints import load_model, save
-from vaebook.conditional import ConditionalVAE, conditional_vae
+from vaebook import data, evaluation, models, objectives, sampling, training, zoo
 from vaebook.data import Dataset, Images, as_images, load
-from vaebook.devices import pick_device
-from vaebook.evaluation import (
-    Diagnosis,
-    LogLikelihood,
-    bernoulli_floor,
-    bits_per_dimension,
-    diagnose,
-    linear_accuracy,
-    log_likelihood,
-    neighbour_accuracy,
-)
+from vaebook.evaluation import *
 from vaebook.export import export_onnx
-from vaebook.hierarchical import LadderVAE, kl_normal, kl_per_level, ladder_vae
-from vaebook.layers import summary
-from vaebook.objectives import (
-    Cyclical,
-    ImportanceWeighted,
-    NegativeELBO,
-    Terms,
-    Warmup,
-    importance_bound,
-    kl_to_prior,
-)
-from vaebook.sampling import (
-    decode,
-    embed,
-    interpolate,
-    posterior,
-    reconstruct,
-    sample_density,
-    sample_posterior,
-    sample_prior,
-    traversal,
-)
-from vaebook.training import History, evaluate, fit
-from vaebook.vae import VAE, Draws, conv_vae, dense_vae, kl_per_dimension, layered_vae
-from vaebook.zoo import pretrained, pretrained_card
+from vaebook.models import *
+from vaebook.models import likelihoods
+from vaebook.objectives import *
+from vaebook.sampling import *
+from vaebook.training import *
+from vaebook.zoo import *
 
-__all__ = [
-    "VAE", "ConditionalVAE", "Cyclical", "Dataset", "Diagnosis", "Draws", "History", "Images",
-    "ImportanceWeighted", "LadderVAE", "LogLikelihood", "NegativeELBO", "Terms", "Warmup",
-    "as_images", "bernoulli_floor", "bits_per_dimension", "conditional_vae", "conv_vae", "decode",
-    "dense_vae", "diagnose", "embed", "evaluate", "export_onnx", "fidelity", "fit", "from_scratch",
-    "importance_bound", "interpolate", "kl_normal", "kl_per_dimension", "kl_per_level",
-    "kl_to_prior", "ladder_vae", "layered_vae", "likelihoods", "linear_accuracy", "load",
-    "load_model", "log_likelihood", "neighbour_accuracy", "pick_device", "plot", "posterior",
-    "pretrained", "pretrained_card", "reconstruct", "sample_density", "sample_posterior",
-    "sample_prior", "save", "summary", "traversal",
-]  # fmt: skip
+__all__ = ["Dataset", "Images", "as_images", "data", "export_onnx", "from_scratch", "likelihoods"]
+__all__ += ["load", "plot"]
+__all__ += evaluation.__all__
+__all__ += models.__all__
+__all__ += objectives.__all__
+__all__ += sampling.__all__
+__all__ += training.__all__
+__all__ += zoo.__all__
 __version__ = version("vaebook")
 
+if TYPE_CHECKING:
+    from vaebook import from_scratch, plot
+else:
 
-def __getattr__(name: str) -> Any:
-    """Import `plot`, and with it matplotlib, and `from_scratch` only when they are used."""
-    if name in ("plot", "from_scratch"):
-        return import_module(f"vaebook.{name}")
-    raise AttributeError(f"module 'vaebook' has no attribute {name!r}")
+    def __getattr__(name):
+        """Import `plot`, and with it matplotlib, and `from_scratch` only when they are used."""
+        if name in ("plot", "from_scratch"):
+            return import_module(f"vaebook.{name}")
+        raise AttributeError(f"module 'vaebook' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from argparse import Action, ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 import vaebook as vb
+from vaebook.checks import wrong
 from vaebook.data import NAMES
-from vaebook.distributed import join, restarted
-from vaebook.likelihoods import LIKELIHOODS
+from vaebook.models.registry import LIKELIHOODS
+from vaebook.training.teams import join, one_first, restarted
 
 CHECKPOINT = "model.safetensors"
 EXAMPLE = "example: python -m vaebook train --data kmnist --latent-dim 2 --epochs 3 --out run"
@@ -25,28 +26,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         arguments.command(arguments)
-    except (ValueError, OSError, FloatingPointError) as error:
-        print(f"vaebook: {error}", file=sys.stderr)
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        print("vaebook:", *str(error).split("\n"), file=sys.stderr)
         return 2
     return 0
 
 
 def train(arguments: Namespace) -> None:
     """Train a model on images and keep it, its history and its pictures in a folder."""
-    out, team = Path(arguments.out), join()
+    out, team = Path(arguments.out).expanduser(), join(arguments.device)
     arguments.resume = arguments.resume or restarted(team)
     if (out / CHECKPOINT).exists() and not arguments.resume:
-        raise ValueError(f"--out: {out} already holds a run; choose another folder, or --resume it")
-    data = vb.load(arguments.data, offline=arguments.offline, image_size=arguments.image_size)
+        raise wrong("--out", "another folder, or --resume", f"{out}, which already holds a run")
+    with one_first(team):  # which downloads what is not here
+        data = vb.load(arguments.data, offline=arguments.offline, image_size=arguments.image_size)
     if team.rank == 0:
         print(data.source)
     torch.manual_seed(arguments.seed)
     model = _build(arguments, data.image_shape)
-    objective = vb.NegativeELBO(arguments.beta)
     settings = {name: value for name, value in vars(arguments).items() if name != "command"}
-    options = {name: settings[name] for name in FIT}
-    options |= {"snapshots": 16, "checkpoint": out / CHECKPOINT}
-    history = vb.fit(model, data.train, validation=data.test, objective=objective, **options)
+    options = {name: settings[name] for name in FIT} | {"checkpoint": out / CHECKPOINT}
+    options |= {"objective": vb.NegativeELBO(arguments.beta), "snapshots": 16}
+    history = vb.fit(model, data.train, validation=data.test, **options)
     if team.rank > 0:
         return  # the first of the processes leaves it all
     out.mkdir(parents=True, exist_ok=True)  # only now: a wrong argument leaves nothing behind
@@ -87,19 +88,15 @@ def fetch(arguments: Namespace) -> None:
 
 
 def _build(arguments: Namespace, image_shape: tuple[int, int, int]) -> vb.VAE:
-    lists: Any = {}
     builder: Any = {"conv": vb.conv_vae, "dense": vb.dense_vae}.get(arguments.model)
-    if builder is None:
-        builder = vb.layered_vae
-        try:
-            lists = json.loads(Path(arguments.model).read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            wanted = "expected conv, dense, or a JSON file with lists of layers"
-            raise ValueError(f"--model: {wanted}, got {arguments.model} ({error})") from None
-        if not isinstance(lists, dict) or lists.keys() != {"encoder", "decoder"}:
-            wanted = "{'encoder': [...], 'decoder': [...]}"
-            raise ValueError(f"--model: expected {wanted} in {arguments.model}, got {lists!r:.60}")
-    return builder(image_shape, arguments.latent_dim, **lists, likelihood=arguments.likelihood)
+    lists: Any = {}
+    try:
+        if builder is None:
+            builder, lists = vb.layered_vae, json.loads(Path(arguments.model).read_text("utf-8"))
+        return builder(image_shape, arguments.latent_dim, **lists, likelihood=arguments.likelihood)
+    except (OSError, TypeError, UnicodeError, json.JSONDecodeError) as error:
+        wanted = "conv, dense, or a JSON file with {'encoder': [...], 'decoder': [...]}"
+        raise wrong("--model", wanted, f"{arguments.model} ({error})") from None
 
 
 def _draw(model: vb.VAE, data: vb.Dataset, history: vb.History, out: Path) -> None:
@@ -111,9 +108,8 @@ def _draw(model: vb.VAE, data: vb.Dataset, history: vb.History, out: Path) -> No
         "reconstructions": vb.plot.reconstructions(shown[:24], vb.reconstruct(model, shown[:24])),
     }
     if model.latent_dim > 1:
-        method = "pca" if model.latent_dim > 2 else None
-        codes = vb.embed(model, shown)
         figures["traversal"] = vb.plot.traversal(model)
+        codes, method = vb.embed(model, shown), "pca" if model.latent_dim > 2 else None
         figures["latent"] = vb.plot.latent_scatter(codes, shown.labels, data.classes, method=method)
     for name, figure in figures.items():
         figure.savefig(out / f"{name}.png")
@@ -156,22 +152,18 @@ OPTIONS: list[tuple[str, str, dict[str, Any]]] = [
 ]
 
 
-class _Help(ArgumentDefaultsHelpFormatter):
-    def _get_help_string(self, action: Action) -> str | None:
-        return action.help if action.default is None else super()._get_help_string(action)
-
-
 def _parser() -> ArgumentParser:
-    description = "Train a variational autoencoder and use it."
-    parser = ArgumentParser("python -m vaebook", description=description, epilog=EXAMPLE)
+    about = "Train a variational autoencoder and use it."
+    parser = ArgumentParser("python -m vaebook", description=about, epilog=EXAMPLE)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, action in COMMANDS.items():
-        shared: Any = {"description": action.__doc__, "formatter_class": _Help}
-        command = commands.add_parser(name, help=action.__doc__, **shared)
+        about = action.__doc__ or ""
+        command = commands.add_parser(name, help=about, description=about)
         command.set_defaults(command=action)
         for users, option, settings in OPTIONS:
             if name in users.split():
-                command.add_argument(option, **settings)
+                default = " (default: %(default)s)" if "default" in settings else ""
+                command.add_argument(option, **settings | {"help": settings["help"] + default})
     return parser
 
 

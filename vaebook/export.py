@@ -8,7 +8,7 @@ from warnings import catch_warnings
 import torch
 from torch import Tensor, nn
 
-from vaebook.vae import VAE
+from vaebook.models.vae import VAE
 
 # What each file takes and returns, by name; all are cut out of one graph and agree.
 FILES = {
@@ -22,12 +22,12 @@ def export_onnx(model: VAE, folder: str | Path) -> dict[str, Path]:
     """Write encoder.onnx, decoder.onnx and reconstructor.onnx to a folder, all or none.
 
     The encoder takes ``images [batch, channels, height, width]`` in [0, 1] and returns ``mean``
-    and ``log_var`` of q(z|x), ``[batch, latent]``; the decoder takes ``codes [batch, latent]``
-    and returns their expected ``pixels`` in [0, 1]; the reconstructor takes images and returns
-    what their posterior means decode to, as ``reconstruction``. All are float32, for batches
-    of any size. Returns the paths by these names; files that were there are replaced.
-
-    Raises an ImportError where the packages that PyTorch's exporter needs are missing.
+    and ``log_var`` of q(z|x), ``[batch, latent]``; the decoder takes ``codes [batch, latent]`` and
+    returns their expected ``pixels`` in [0, 1]; the reconstructor takes images and returns what
+    their posterior means decode to, those of all levels of a ladder, as ``reconstruction``. All
+    are float32, for batches of any size. Returns the paths by these names; files that were there
+    are replaced. Of a conditional model give one with its label: ``model.given(7)``. Raises an
+    ImportError where the packages that PyTorch's exporter needs are missing.
     """
     try:
         import onnx.utils
@@ -60,8 +60,6 @@ class _Ways(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        mean, log_var = self.model.encode(images)
-        reconstruction, pixels = (
-            self.model.likelihood.mean(self.model.decode(z)) for z in (mean, codes)
-        )
-        return mean, log_var, reconstruction, pixels
+        model = self.model
+        pixels = model.likelihood.mean(model.decode(codes))
+        return *model.encode(images), model.autoencode(images), pixels

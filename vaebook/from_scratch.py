@@ -1,9 +1,8 @@
 """A VAE in NumPy alone, with every gradient written by hand.
 
-A layer has a `forward`, which remembers what its gradient will need, and a `backward`, which takes
-the gradient of the loss by its output, keeps those by its own parameters and returns the one by
-its input. Run in reverse order this is backpropagation (Rumelhart, Hinton & Williams 1986). The
-book's chapter *From scratch* derives every formula. Images are rows of pixels in here.
+A layer's `forward` remembers what its `backward` needs, which takes the gradient of the loss by the
+output, keeps those by its own parameters and returns the one by its input: run from last to first,
+backpropagation (Rumelhart, Hinton & Williams 1986). Chapter *From scratch* derives every formula.
 """
 
 import math
@@ -13,12 +12,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from vaebook.progress import Progress
+from vaebook.checks import ImageShape, above_0, as_image_shape, one_of, positive, wrong
+from vaebook.training.progress import Progress
 
 Rows = Float[np.ndarray, "batch _"]  # an image each, or its features
 Codes = Float[np.ndarray, "batch latent"]
 PerImage = Float[np.ndarray, " batch"]
 Images = Float[np.ndarray, "batch channels height width"]
+Arrays = list[np.ndarray]
 
 
 class Linear:
@@ -79,10 +80,7 @@ def bernoulli(logits: Rows, x: Rows) -> tuple[PerImage, Rows]:
 
 
 def squared_error(decoded: Rows, x: Rows, C: float = 0.5) -> tuple[PerImage, Rows]:
-    """Return C·‖x - decoded‖² per image, and its gradient by `decoded`.
-
-    Up to a constant this is -log p(x|z) in nats for Gaussian pixels of variance 1/(2C).
-    """
+    """Return C·‖x - decoded‖² = -log N(x; decoded, 1/2C) + constant per image, and its gradient."""
     error = decoded - x
     return C * (error**2).sum(1), 2 * C * error
 
@@ -97,15 +95,13 @@ class Adam:
     """Algorithm 1 of Kingma & Ba 2015, on a list of arrays that it changes in place."""
 
     def __init__(
-        self, parameters: list[np.ndarray], lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-    ) -> None:  # fmt: skip
-        if not lr > 0:
-            raise ValueError(f"lr: expected a number above 0, got {lr!r}")
+        self, parameters: Arrays, lr: float = 1e-3, betas: Any = (0.9, 0.999), eps: float = 1e-8
+    ) -> None:
+        above_0(lr=lr)
         self.parameters, self.lr, self.betas, self.eps, self.steps = parameters, lr, betas, eps, 0
         self.moments = [(np.zeros_like(value), np.zeros_like(value)) for value in parameters]
 
-    def step(self, gradients: list[np.ndarray]) -> None:
+    def step(self, gradients: Arrays) -> None:
         """Change each parameter against its gradient."""
         self.steps += 1
         (b1, b2), (c1, c2) = self.betas, (1 - beta**self.steps for beta in self.betas)
@@ -118,23 +114,10 @@ class Adam:
 class VAE:
     """A variational autoencoder with one hidden layer on either side.
 
-    Parameters
-    ----------
-    image_shape, latent_dim, hidden
-        Channels, height and width of an image; number of latent dimensions; hidden units.
-    loss, C
-        ``"bernoulli"``, for which the decoder returns logits, or ``"squared_error"``, for which
-        it returns pixels; the weight of the latter.
-    seed, dtype
-        Of the first weights; ``"float32"``, or ``"float64"`` for proofs.
+    The decoder returns logits for the `loss` ``"bernoulli"``, and pixels for ``"squared_error"``,
+    which has the weight `C`. The first weights come from `seed`; ``dtype="float64"`` is for proofs.
+    Raises a ValueError for sizes that are not positive, unknown names, and a `C` not above 0.
 
-    Raises
-    ------
-    ValueError
-        For sizes that are not positive, an unknown name, or a `C` that is not above 0.
-
-    Examples
-    --------
     >>> model = VAE()
     >>> history = model.fit(np.zeros((8, 1, 28, 28), "uint8"), epochs=1, progress=False)
     >>> sum(value.size for value in model.parameters().values()), model.sample(3).shape
@@ -142,20 +125,15 @@ class VAE:
     """
 
     def __init__(
-        self, image_shape: tuple[int, int, int] = (1, 28, 28), latent_dim: int = 32, *,
-        hidden: int = 256, loss: str = "bernoulli", C: float = 0.5, seed: int = 0,
-        dtype: str = "float32",
+        self, image_shape: ImageShape = (1, 28, 28), latent_dim: int = 32, *, hidden: int = 256,
+        loss: str = "bernoulli", C: float = 0.5, seed: int = 0, dtype: str = "float32",
     ) -> None:  # fmt: skip
-        sides = {f"image_shape[{i}]": side for i, side in enumerate(image_shape)}
-        _check_positive(**sides, latent_dim=latent_dim, hidden=hidden)
-        if not 0 < C < math.inf:
-            raise ValueError(f"C: expected a number above 0, got {C!r}")
-        if loss not in ("bernoulli", "squared_error"):
-            raise ValueError(f"loss: expected bernoulli or squared_error, got {loss!r}")
-        if dtype not in ("float32", "float64"):
-            raise ValueError(f"dtype: expected float32 or float64, got {dtype!r}")
-        pixels = math.prod(image_shape)
-        self.image_shape, self.latent_dim, self.dtype = image_shape, latent_dim, dtype
+        positive(latent_dim=latent_dim, hidden=hidden)
+        above_0(C=C)
+        one_of("loss", loss, "bernoulli", "squared_error")
+        one_of("dtype", dtype, "float32", "float64")
+        self.image_shape, pixels = as_image_shape(image_shape), math.prod(image_shape)
+        self.latent_dim, self.dtype = latent_dim, dtype
         self.cost = bernoulli if loss == "bernoulli" else partial(squared_error, C=C)
         self.to_pixels = sigmoid if loss == "bernoulli" else partial(np.clip, a_min=0, a_max=1)
         linear = partial(Linear, rng=np.random.default_rng(seed), dtype=dtype)
@@ -180,18 +158,18 @@ class VAE:
         return self.parameters("d_")
 
     def encode(self, x: Rows) -> tuple[Codes, Codes]:
-        """Return mean and log-variance of q(z|x)."""
+        """Return mean and log-variance of q(z|x) for rows of pixels in [0, 1]."""
         features = self.encoder_relu.forward(self.encoder.forward(x))
         return self.mean.forward(features), self.log_var.forward(features)
 
-    def forward(self, x: Rows, noise: Codes) -> tuple[Rows, Codes, Codes]:
-        """Return the parameters of p(x|z) and mean and log-variance of q(z|x).
+    def decode(self, z: Codes) -> Rows:
+        """Return the parameters of p(x|z): logits, or pixels."""
+        return self.output.forward(self.decoder_relu.forward(self.decoder.forward(z)))
 
-        `x` has rows of pixels in [0, 1]; each code z is drawn by its row of standard `noise`.
-        """
+    def forward(self, x: Rows, noise: Codes) -> tuple[Rows, Codes, Codes]:
+        """Return the parameters of p(x|z), z being drawn by `noise`, and those of q(z|x)."""
         mean, log_var = self.encode(x)
-        z = self.reparameterize.forward(mean, log_var, noise)
-        return self._decode(z), mean, log_var
+        return self.decode(self.reparameterize.forward(mean, log_var, noise)), mean, log_var
 
     def backward(
         self, x: Rows, params: Rows, mean: Codes, log_var: Codes
@@ -216,15 +194,14 @@ class VAE:
     ) -> list[dict[str, Any]]:  # fmt: skip
         """Train with Adam; return a row per epoch and split, in nats per image.
 
-        Images are uint8, or floats in [0, 1], as rows of pixels or in their shape; a ValueError
-        says what does not fit. The `seed` decides their order and the noise.
+        Images are uint8, or floats in [0, 1], as rows of pixels or in their shape, else a
+        ValueError says what does not fit. The `seed` decides their order and the noise.
         """
-        _check_positive(epochs=epochs, batch_size=batch_size)
-        x = self._rows(images, "images")
+        positive(epochs=epochs, batch_size=batch_size)
+        x = self._rows(images)
         held_out = None if validation is None else self._rows(validation, "validation")
-        adam = Adam(list(self.parameters().values()), lr)
-        rng, history = np.random.default_rng(seed), []
-        bar = Progress(epochs * math.ceil(len(x) / batch_size), enabled=progress)
+        adam, rng = Adam(list(self.parameters().values()), lr), np.random.default_rng(seed)
+        history, bar = [], Progress(epochs * math.ceil(len(x) / batch_size), enabled=progress)
         for epoch in range(1, epochs + 1):
             order, sums = rng.permutation(len(x)), np.zeros(2)
             for start in range(0, len(x), batch_size):
@@ -233,17 +210,17 @@ class VAE:
                 adam.step(list(self.gradients().values()))
                 sums += [term.sum() for term in terms]
                 bar.step()
-            history.append({"epoch": epoch, "split": "train"} | _row(sums / len(x)))
+            history.append(dict(epoch=epoch, split="train") | _row(sums / len(x)))
             if held_out is not None:
-                row = self.evaluate(held_out, seed=seed)
-                history.append({"epoch": epoch, "split": "validation"} | row)
+                found = self.evaluate(held_out, seed=seed)
+                history.append(dict(epoch=epoch, split="validation") | found)
             bar.line(f"epoch {epoch:3}: {history[-1]['loss']:8.2f} nats per image")
         bar.close()
         return history
 
     def evaluate(self, images: Any, *, batch_size: int = 500, seed: int = 0) -> dict[str, float]:
         """Return the mean loss and its parts in nats per image, at one draw of z for each."""
-        x, rng, sums = self._rows(images, "images"), np.random.default_rng(seed), np.zeros(2)
+        x, rng, sums = self._rows(images), np.random.default_rng(seed), np.zeros(2)
         for start in range(0, len(x), batch_size):
             batch = x[start : start + batch_size]
             params, *q = self.forward(batch, self._noise(len(batch), rng))
@@ -252,41 +229,37 @@ class VAE:
 
     def sample(self, n: int = 64, *, seed: int = 0) -> Images:
         """Decode `n` draws from the prior to their expected pixels in [0, 1]."""
-        _check_positive(n=n)
+        positive(n=n)
         return self._images(self._noise(n, np.random.default_rng(seed)))
 
     def reconstruct(self, images: Any) -> Images:
         """Decode the posterior means of images to their expected pixels in [0, 1]."""
-        mean, _ = self.encode(self._rows(images, "images"))
-        return self._images(mean)
+        return self._images(self.encode(self._rows(images))[0])
 
     def __repr__(self) -> str:
-        table, size, parameters = [("layer", "kind", "output", "parameters")], 0, self.parameters()
+        sizes = {key: value.size for key, value in self.parameters().items()}
+        table, outputs = [("layer", "kind", "output", "parameters")], 0
         for name, layer in self.layers().items():
-            own = [value.size for key, value in parameters.items() if key.startswith(f"{name}.")]
-            size = own[1] if own else size  # there is one bias per output
-            table.append((name, type(layer).__name__, str(size), f"{sum(own):,}"))
-        total = sum(value.size for value in parameters.values())
-        table.append(("total", "", "", f"{total:,}"))
+            own = [size for key, size in sizes.items() if key.startswith(f"{name}.")]
+            outputs = own[1] if own else outputs  # there is one bias per output
+            table.append((name, type(layer).__name__, str(outputs), f"{sum(own):,}"))
+        table.append(("total", "", "", f"{sum(sizes.values()):,}"))
         return "\n".join(f"{a:15}{b:15}{c:>7}{d:>12}" for a, b, c, d in table)
 
     def _noise(self, n: int, rng: np.random.Generator) -> Codes:
         return rng.standard_normal((n, self.latent_dim)).astype(self.dtype)
 
-    def _decode(self, z: Codes) -> Rows:
-        return self.output.forward(self.decoder_relu.forward(self.decoder.forward(z)))
-
     def _images(self, z: Codes) -> Images:
-        return self.to_pixels(self._decode(z)).reshape(-1, *self.image_shape)
+        return self.to_pixels(self.decode(z)).reshape(-1, *self.image_shape)
 
-    def _rows(self, images: Any, name: str) -> Rows:
+    def _rows(self, images: Any, name: str = "images") -> Rows:
         x = np.asarray(getattr(images, "pixels", images))  # those of an `Images`
         pixels, got = math.prod(self.image_shape), f"{x.dtype} of shape {x.shape}"
         if x.ndim < 2 or not len(x) or math.prod(x.shape[1:]) != pixels:
-            raise ValueError(f"{name}: expected at least one image of {pixels} pixels, got {got}")
+            raise wrong(name, f"at least one image of {pixels} pixels", got)
         if x.dtype != np.uint8 and not (x.dtype.kind == "f" and 0 <= x.min() <= x.max() <= 1):
             got += f" with minimum {x.min()} and maximum {x.max()}"
-            raise ValueError(f"{name}: expected pixels in [0, 1] or uint8, got {got}")
+            raise wrong(name, "pixels in [0, 1] or uint8", got)
         rows = x.reshape(len(x), pixels).astype(self.dtype)
         return rows / 255 if x.dtype == np.uint8 else rows
 
@@ -294,9 +267,3 @@ class VAE:
 def _row(terms: np.ndarray) -> dict[str, float]:
     reconstruction, kl = terms.tolist()
     return {"loss": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
-
-
-def _check_positive(**sizes: Any) -> None:
-    for name, size in sizes.items():
-        if not (isinstance(size, int) and size > 0):
-            raise ValueError(f"{name}: expected a positive whole number, got {size!r}")

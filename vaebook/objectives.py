@@ -4,11 +4,17 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from vaebook.likelihoods import ImageBatch, PerImage
-from vaebook.networks import Codes
-from vaebook.vae import VAE, DrawsOfBatch, check_positive, kl_per_dimension
+from vaebook.checks import at_least_0, positive, wrong
+from vaebook.models.likelihoods import ImageBatch, PerImage, batch_mean
+from vaebook.models.networks import Codes
+from vaebook.models.vae import VAE, DrawsOfBatch, kl_per_dimension
+
+__all__ = [
+    "Cyclical", "ImportanceWeighted", "NegativeELBO", "Objective", "Terms", "Warmup",
+    "importance_bound", "kl_to_prior",
+]  # fmt: skip
 
 
 class Terms(NamedTuple):
@@ -17,6 +23,18 @@ class Terms(NamedTuple):
     loss: PerImage
     reconstruction: PerImage  # -log p(x|z) at one draw z ~ q(z|x)
     kl: PerImage  # KL(q(z|x) ‖ p(z))
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """What `fit` minimizes: a function of a model and a batch.
+
+    It may also have a method ``at(done)``, which returns the objective to use when a fraction
+    `done` of the training, 0 to 1, is behind.
+    """
+
+    def __call__(self, model: Any, x: ImageBatch) -> Terms:
+        """Return the loss and its parts for each image, in nats."""
 
 
 def kl_to_prior(mean: Codes, log_var: Codes) -> PerImage:
@@ -39,8 +57,7 @@ class Warmup:
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.end <= 1:
-            given = f"start={self.start}, end={self.end}"
-            raise ValueError(f"end: expected 0 ≤ start < end ≤ 1, got {given}")
+            raise wrong("end", "0 ≤ start < end ≤ 1", f"start={self.start}, end={self.end}")
 
     def __call__(self, done: float) -> float:
         """Return the weight when a fraction `done` of the training is behind."""
@@ -61,9 +78,9 @@ class Cyclical:
     rise: float = 0.5
 
     def __post_init__(self) -> None:
-        check_positive(cycles=self.cycles)
+        positive(cycles=self.cycles)
         if not 0 < self.rise <= 1:
-            raise ValueError(f"rise: expected a fraction above 0 and up to 1, got {self.rise}")
+            raise wrong("rise", "a fraction above 0 and up to 1", self.rise)
 
     def __call__(self, done: float) -> float:
         """Return the weight when a fraction `done` of the training is behind."""
@@ -103,9 +120,7 @@ class NegativeELBO:
     free_bits: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("beta", "free_bits"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
+        at_least_0(beta=self.beta, free_bits=self.free_bits)
 
     def at(self, done: float) -> "NegativeELBO":
         """Return the objective as it is when a fraction `done` of the training is behind."""
@@ -120,7 +135,7 @@ class NegativeELBO:
         kls = output.kls
         kl = charged = kls.sum(1)
         if self.free_bits:
-            charged = kl + (self.free_bits - kls.mean(0)).relu().sum()
+            charged = kl + (self.free_bits - batch_mean(kls, 0)).relu().sum()
         return Terms(reconstruction + self.beta * charged, reconstruction, kl)
 
 
@@ -146,7 +161,7 @@ class ImportanceWeighted:
 
     Parameters
     ----------
-    samples
+    draws
         K, the draws of z per image. Time and memory grow with it.
     doubly_reparameterized
         Whether the encoder gets the gradient of Tucker et al. 2019 (eq. 8): the same on average,
@@ -156,20 +171,20 @@ class ImportanceWeighted:
     --------
     >>> import torch, vaebook as vb
     >>> model = vb.dense_vae((1, 8, 8), latent_dim=2)
-    >>> terms = ImportanceWeighted(samples=5)(model, torch.rand(3, 1, 8, 8))
+    >>> terms = ImportanceWeighted(draws=5)(model, torch.rand(3, 1, 8, 8))
     >>> bool((terms.loss <= terms.reconstruction + terms.kl).all())
     True
     """
 
-    samples: int = 50
+    draws: int = 50
     doubly_reparameterized: bool = False
 
     def __post_init__(self) -> None:
-        check_positive(samples=self.samples)
+        positive(draws=self.draws)
 
     def __call__(self, model: VAE, x: ImageBatch) -> Terms:
         """Return the loss and its parts for each image."""
-        draws = model.draw(x, self.samples, path_only=self.doubly_reparameterized)
+        draws = model.draw(x, self.draws, path_only=self.doubly_reparameterized)
         loss = -importance_bound(draws.log_weights)
         if self.doubly_reparameterized and draws.z.requires_grad:
             # The bound gives a draw its normalized weight; on the way to the encoder, where the

@@ -190,6 +190,5 @@ def test_a_size_that_makes_no_sense(size):
 
 
 def test_sizes():
-    assert parse_size(None) is None
     assert parse_size(np.int64(3)) == (3, 3)
     assert parse_size([3, 4]) == (3, 4)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -26,7 +26,7 @@ def test_every_layout_becomes_the_same_images(count, channels, height, width):
     assert as_images(expected).image_shape == (channels, height, width)
     if height not in (1, 3):  # otherwise the second axis may well be the channels
         assert as_images(pixels.transpose(0, 2, 3, 1)).pixels.equal(expected)
-    if channels == 1:
+    if channels == 1 and 3 not in (count, width):  # otherwise it may well be one colour picture
         assert as_images(pixels[:, 0]).pixels.equal(expected)
 
 
@@ -39,15 +39,91 @@ def test_uint8_becomes_exactly_its_255th_part():
 @given(count=st.integers(1, 400), batch_size=st.integers(1, 150), seed=st.integers(0, 9))
 def test_minibatches_cover_each_image_once_and_none_is_left_alone(count, batch_size, seed):
     images, generator = counting(count), torch.Generator().manual_seed(seed)
-    batches = list(minibatches(images, batch_size, generator=generator))
+    batches = [x for x, *_ in minibatches(images, batch_size, generator=generator)]
     seen = torch.cat(batches)
     assert seen.sort(dim=0).values.equal(images.pixels)
     assert all(
         2 <= len(batch) <= batch_size + 1 or count == 1 or batch_size == 1 for batch in batches
     )
     again = minibatches(images, batch_size, generator=torch.Generator().manual_seed(seed))
-    assert torch.cat(list(again)).equal(seen)
-    assert torch.cat(list(minibatches(images, batch_size))).equal(images.pixels)
+    assert torch.cat([x for x, *_ in again]).equal(seen)
+    in_order = [x for x, *_ in minibatches(images, batch_size)]
+    assert torch.cat(in_order).equal(images.pixels)
+
+
+@given(
+    count=st.integers(1, 60),
+    batch_size=st.integers(1, 30),
+    processes=st.integers(1, 6),
+    seed=st.none() | st.integers(0, 9),
+)
+def test_processes_share_each_batch(count, batch_size, processes, seed):
+    assume(processes <= min(count, batch_size))
+    order = torch.arange(count)
+    images = Images(order.byte().reshape(-1, 1, 1, 1), order)
+    if seed is not None:
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+
+    def share(rank):
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        options = dict(generator=generator, rank=rank, processes=processes)
+        return list(minibatches(images, batch_size, **options))
+
+    seen = []
+    for parts in zip(*map(share, range(processes)), strict=True):
+        sizes = [len(part.x) for part in parts]
+        assert {part.count for part in parts} == {sum(sizes)}
+        assert min(sizes) >= 1
+        assert max(sizes) - min(sizes) <= 1
+        for x, labels, _ in parts:
+            assert labels.equal((255 * x).round().long().flatten())
+            seen += labels.tolist()
+    assert seen == order.tolist()
+
+
+def test_labels_stay_on_the_cpu_wherever_the_images_go():
+    images = counting(6)
+    images = Images(images.pixels, torch.arange(6))
+    (batch,) = minibatches(images, 9, device="meta")
+    assert batch.x.device.type == "meta"
+    assert batch.labels.tolist() == [0, 1, 2, 3, 4, 5]
+    there = Images(images.pixels.mul(255).byte(), images.labels).to("meta")
+    (batch,) = minibatches(there, 9, device="meta", generator=torch.Generator().manual_seed(0))
+    assert batch.x.device.type == "meta"
+    assert sorted(batch.labels.tolist()) == [0, 1, 2, 3, 4, 5]
+
+
+def test_tensors_that_require_gradients_are_images():
+    pixels = torch.rand(6, 1, 4, 4, requires_grad=True)
+    images = as_images(pixels)
+    assert images.pixels.equal(pixels)
+    assert not images.pixels.requires_grad
+    model = vb.dense_vae((1, 4, 4), latent_dim=2, hidden=(5,))
+    vb.fit(model, pixels, epochs=1, batch_size=3, progress=False, validation=pixels)
+    assert vb.embed(model, pixels).shape == (6, 2)
+    assert pixels.grad is None
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (3, 6, 9), (8, 8, 3), (3, 1, 1)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_one_colour_picture_is_no_batch(shape, dtype):
+    picture = np.random.default_rng(0).integers(0, 2, shape).astype(dtype)
+    with pytest.raises(ValueError, match=r"^images: expected a batch.*as images\[None\]") as caught:
+        as_images(picture)
+    assert "\n" not in str(caught.value)
+    assert as_images(picture[None]).image_shape[0] == 3
+    assert len(as_images(picture[:, None])) == len(picture)
+
+
+def test_sizes_may_be_numpys(unchecked):
+    images = counting(20)
+    sizes = [len(x) for x, *_ in minibatches(images, np.int64(8))]
+    assert sizes == [8, 8, 4]
+    model = vb.dense_vae(images.image_shape, latent_dim=2, hidden=(5,))
+    options = dict(epochs=np.int64(2), batch_size=np.int64(8), progress=False)
+    assert len(vb.fit(model, images, **options).rows) == 2
+    losses = [vb.evaluate(model, images, batch_size=size)["loss"] for size in (8, np.int64(8))]
+    assert losses[0] == losses[1]
 
 
 def test_batch_bounds_join_a_lone_last_image():
@@ -60,8 +136,10 @@ def test_batch_bounds_join_a_lone_last_image():
 def test_a_dataloader_gives_its_own_batches():
     images = as_images(torch.zeros(5, 1, 2, 2, dtype=torch.uint8), torch.arange(5))
     loader = DataLoader(TensorDataset(images.pixels, images.labels), batch_size=2)
-    assert [len(batch) for batch in minibatches(loader, 128)] == [2, 2, 1]
-    assert all(batch.dtype == torch.float32 for batch in minibatches(loader, 128))
+    batches = list(minibatches(loader, 128))
+    assert [batch.count for batch in batches] == [len(batch.x) for batch in batches] == [2, 2, 1]
+    assert all(batch.x.dtype == torch.float32 for batch in batches)
+    assert [batch.labels.tolist() for batch in batches] == [[0, 1], [2, 3], [4]]
     with pytest.raises(ValueError, match="DataLoader: expected"):
         next(minibatches([torch.full((2, 1, 2, 2), 255.0)], 2))
 
@@ -141,7 +219,7 @@ def test_dynamically_binarized_images_are_drawn_whenever_they_are_used():
     assert torch.equal(images.pixels, grey().pixels)
     assert "anew" in repr(images)
     torch.manual_seed(0)
-    first, second = (torch.cat([*vb.data.minibatches(images, 50)]) for _ in range(2))
+    first, second = (torch.cat([x for x, *_ in minibatches(images, 50)]) for _ in range(2))
     assert set(first.unique().tolist()) == {0.0, 1.0}
     assert not torch.equal(first, second)
     expected = images.pixels.float() / 255

@@ -2,68 +2,59 @@
 
 import os
 import socket
-import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any
 from warnings import catch_warnings
 
 import numpy as np
 import torch
 
+from vaebook.checks import ImageShape, one_of, wrong
 from vaebook.data import textures
 from vaebook.data.files import Size, parse_size, read_archive, read_folder, read_splits, resize_crop
 from vaebook.data.images import Images, as_images
 
-CLOTHES = "T-shirt/trouser/pullover/dress/coat/sandal/shirt/sneaker/bag/ankle boot"
-THINGS = "airplane/automobile/bird/cat/deer/dog/frog/horse/ship/truck"
-CLASSES = {
-    "mnist": tuple("0123456789"),
-    "fashion_mnist": tuple(CLOTHES.split("/")),
-    "kmnist": tuple("おきすつなはまやれを"),
-    "cifar10": tuple(THINGS.split("/")),
-    "digits": tuple("0123456789"),
-    "textures": textures.FAMILIES,
-}
+CLASSES = dict(
+    mnist="0/1/2/3/4/5/6/7/8/9",
+    fashion_mnist="T-shirt/trouser/pullover/dress/coat/sandal/shirt/sneaker/bag/ankle boot",
+    kmnist="お/き/す/つ/な/は/ま/や/れ/を",
+    cifar10="airplane/automobile/bird/cat/deer/dog/frog/horse/ship/truck",
+    digits="0/1/2/3/4/5/6/7/8/9",
+    textures="/".join(textures.FAMILIES),
+)
 NAMES = tuple(CLASSES)
 FULL = dict(mnist=70_000, fashion_mnist=70_000, kmnist=70_000, cifar10=60_000)
 PUBLIC = dict(mnist="MNIST", fashion_mnist="FashionMNIST", kmnist="KMNIST", cifar10="CIFAR10")
 TIMEOUT = 10.0  # seconds in which a server has to answer
 PAUSES = (0.0, 1.0, 2.0)  # seconds to wait before each try of a download
 
-_one_download = threading.Lock()  # because the socket timeout belongs to the whole process
+_one_download = Lock()  # because the socket timeout belongs to the whole process
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images to train on, images held out (or None), and where they come from.
-
-    `classes` names the labels, `source` tells in one line where the pixels come from, fit to be
-    shown on a page, and `stand_in` whether they replace others that could not be had.
-    """
+    """Images to train on, images held out (or None), and where they come from."""
 
     name: str
     train: Images
     test: Images | None
-    classes: tuple[str, ...]
-    source: str
-    stand_in: bool = False
+    classes: tuple[str, ...]  # names of the labels
+    source: str  # where the pixels come from, in one line that is fit to be shown on a page
+    stand_in: bool = False  # whether they replace others that could not be had
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
+    def image_shape(self) -> ImageShape:
         """Channels, height and width of every image."""
         return self.train.image_shape
 
     def binarized(self, kind: str = "dynamic") -> "Dataset":
-        """Return the data with pixels that are 0 or 1, as `Images.binarized` draws them.
-
-        The test images are drawn once in any case, so that every model is judged on the same.
-        """
-        test = self.test and self.test.binarized("static", seed=1)
+        """Return the data binarized as by `Images.binarized`, the test images in any case once."""
+        test = self.test and self.test.binarized("static", seed=1)  # the same for every model
         how = "anew at each use" if kind == "dynamic" else "once"
         source = f"{self.source}; training images binarized {how}, test images once"
         return replace(self, train=self.train.binarized(kind), test=test, source=source)
@@ -80,44 +71,34 @@ def data_root() -> Path:
 
 
 def load(
-    name_or_path: str | os.PathLike[str],
-    *,
-    root: str | os.PathLike[str] | None = None,
-    download: bool = True,
-    offline: str | None = None,
-    image_size: Any = None,
-) -> Dataset:
+    name_or_path: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None,
+    download: bool = True, offline: str | None = None, image_size: Any = None,
+) -> Dataset:  # fmt: skip
     """Load images by the name of a data set or from a path.
+
+    Raises a FileNotFoundError for what is neither there nor can be downloaded, a ValueError for
+    what is damaged or makes no sense.
 
     Parameters
     ----------
     name_or_path
-        ``mnist``, ``fashion_mnist``, ``kmnist`` or ``cifar10``; ``digits`` or ``textures``, which
-        need no network; or a path, such as ``"./mnist"``, of an ``.npz`` archive with ``images``
-        and perhaps ``labels``, of a folder with ``train.npz`` and ``test.npz``, or of a folder of
-        pictures, flat or in class folders.
+        ``mnist``, ``fashion_mnist``, ``kmnist``, ``cifar10``; ``digits`` or ``textures``, that need
+        no network; or a path, such as ``"./mnist"``: an ``.npz`` archive of ``images`` and perhaps
+        ``labels``, a folder of ``train.npz`` and ``test.npz``, or one of pictures or class folders.
     root, download
         Where named sets are kept, as ``<name>/train.npz`` and ``test.npz`` or in torchvision's
         way (``$VAEBOOK_DATA``, or else the user's cache); whether to download one not there.
-    offline
-        The named set, such as ``"digits"``, that stands in for one that cannot be had.
-    image_size
-        A side or ``(height, width)`` that all images are scaled to cover, and then cropped to.
+    offline, image_size
+        The named set, such as ``"digits"``, that stands in for one that cannot be had; a side or
+        ``(height, width)`` that all images are scaled to cover, and then cropped to.
 
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        For what is neither there nor can be downloaded; for what is damaged or makes no sense.
-
-    Examples
-    --------
     >>> data = load("digits", image_size=32)
     >>> data.train, data.classes[:3]
     (Images(1,500 of 1×32×32, uint8, 10 classes), ('0', '1', '2'))
     """
-    size = parse_size(image_size)
-    if offline is not None and offline not in NAMES:
-        raise ValueError(f"offline: expected a data set's name, got {_unknown(offline)}")
+    size = None if image_size is None else parse_size(image_size)
+    if offline is not None:
+        one_of("offline", offline, *NAMES)
     if not isinstance(name_or_path, str) or name_or_path not in NAMES:
         return _load_path(name_or_path, size)
     folder = data_root() if root is None else Path(root).expanduser()
@@ -131,32 +112,27 @@ def load(
         return replace(data, source=f"stand-in for {name_or_path}: {data.source}", stand_in=True)
     if sum(map(len, splits)) < (full := FULL.get(name_or_path, 0)):
         origin += f", a sample of the full {full:,}"
-    return _dataset(name_or_path, origin, splits, CLASSES[name_or_path], size)
+    return _dataset(name_or_path, origin, splits, CLASSES[name_or_path].split("/"), size)
 
 
-def _dataset(
-    name: str, origin: str, splits: list[Images], classes: tuple[str, ...] | None, size: Size
-) -> Dataset:
-    if size is not None:
-        splits = [Images(resize_crop(part.pixels, size), part.labels) for part in splits]
+def _dataset(name: str, origin: str, splits: list[Images], classes: Any, size: Size) -> Dataset:
+    splits = [replace(part, pixels=resize_crop(part.pixels, size)) for part in splits]
     train, test = splits[0], splits[1] if len(splits) > 1 else None
     if test and test.image_shape != train.image_shape:
-        shapes = f"{train.image_shape}, got {test.image_shape}"
-        raise ValueError(f"{name}: expected test images of shape {shapes}")
+        raise wrong(name, f"test images of shape {train.image_shape}", test.image_shape)
     ends = [int(e) for part in splits if part.labels is not None for e in part.labels.aminmax()]
     low, high = min(ends, default=0), max(ends, default=-1)
-    limit = 10_000 if classes is None else len(classes)  # beyond it are no class indices
+    limit = len(classes) or 10_000  # beyond it are no class indices
     if low < 0 or high >= limit:
-        raise ValueError(f"{name}: expected labels from 0 to {limit - 1}, got {low} to {high}")
-    if classes is None:  # an archive does not name its classes
-        classes = tuple(map(str, range(high + 1)))
+        raise wrong(name, f"labels from 0 to {limit - 1}", f"{low} to {high}")
+    classes = tuple(classes or map(str, range(high + 1)))  # an archive does not name them
     held_out = f" and {len(test):,} test" if test else ""
     source = f"{name}, {origin}: {len(train):,} training{held_out} images"
     return Dataset(name, train, test, classes, source)
 
 
 def _load_path(given: str | os.PathLike[str], size: Size) -> Dataset:
-    path, classes = Path(given).expanduser(), None
+    path, classes = Path(given).expanduser(), tuple[str, ...]()
     if path.is_file():
         splits, origin = [read_archive(path)], "an .npz archive"
     elif splits := read_splits(path):
@@ -165,17 +141,10 @@ def _load_path(given: str | os.PathLike[str], size: Size) -> Dataset:
         splits, classes, skipped = read_folder(path, size)
         origin = f"a folder of pictures{f' ({skipped:,} unreadable)' if skipped else ''}"
     elif given == path.name and not path.suffix:  # looks like a name
-        wish = "a data set's name or a path"
-        raise ValueError(f"name_or_path: expected {wish}, got {_unknown(path.name)}")
+        raise wrong("name_or_path", f"a path or one of {', '.join(NAMES)}", repr(given))
     else:
         raise FileNotFoundError(f"{path}: expected an .npz archive or a folder, got nothing there")
     return _dataset(path.resolve().name, origin, splits, classes, size)
-
-
-def _unknown(name: str) -> str:
-    nearest = get_close_matches(name.lower().replace("-", "_"), NAMES, n=1)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    return f"{name!r}{hint} (known: {', '.join(NAMES)})"
 
 
 def _find(name: str, root: Path, download: bool) -> tuple[list[Images], str]:
@@ -187,44 +156,39 @@ def _find(name: str, root: Path, download: bool) -> tuple[list[Images], str]:
     if name == "textures":
         return _textures(), "patches drawn by vaebook"
     try:
-        return _read_torchvision(name, root), "torchvision's files"
-    except Exception as error:  # torchvision's are of many kinds
-        trouble = f"{type(error).__name__}: {error}"
-    for pause in PAUSES if download else ():
+        from torchvision import datasets
+    except Exception as error:  # one that does not belong to this PyTorch raises a RuntimeError
+        hint = "install it together with PyTorch, both by plain name"
+        raise ImportError(f"torchvision, which reads {name}: {error}; {hint}") from error
+    public = getattr(datasets, PUBLIC[name])
+    tries = [(_fetch, "downloaded through torchvision", pause) for pause in PAUSES if download]
+    for read, origin, pause in (_read, "torchvision's files", 0.0), *tries:
         time.sleep(pause)
         try:
-            return _fetch(name, root), "downloaded through torchvision"
-        except Exception as error:
-            trouble = f"{type(error).__name__}: {error}"
-    trouble = trouble.strip().splitlines()[-1]  # what the last mirror said
-    raise FileNotFoundError(
-        f"{name}: expected train.npz and test.npz in {root / name} or torchvision's files in "
-        f"{root}, got neither ({trouble}); set VAEBOOK_DATA to a folder that has the data, "
-        'connect to the network, or pass offline="digits"'
-    )
+            return read(public, root), origin
+        except Exception as error:  # torchvision's are of many kinds
+            trouble = f"{type(error).__name__}: {error}".strip().splitlines()[-1]
+    wanted = f"train.npz and test.npz in {root / name} or torchvision's files in {root}"
+    hint = 'set VAEBOOK_DATA to their folder, connect to the network or pass offline="digits"'
+    raise FileNotFoundError(str(wrong(name, wanted, f"neither ({trouble}); {hint}")))
 
 
-def _read_torchvision(name: str, root: Path, *, download: bool = False) -> list[Images]:
+def _read(public: Any, root: Path, *, download: bool = False) -> list[Images]:
     """Read what torchvision keeps in `root`; it holds each download against its MD5 sum."""
-    import torchvision
-
-    dataset = getattr(torchvision.datasets, PUBLIC[name])
     # CIFAR-10's files were pickled by an old NumPy, which a new one complains about.
     with catch_warnings(action="ignore", category=np.exceptions.VisibleDeprecationWarning):
-        splits = [dataset(root, train=train, download=download) for train in (True, False)]
+        splits = [public(root, train=train, download=download) for train in (True, False)]
     return [as_images(split.data, split.targets) for split in splits]
 
 
-def _fetch(name: str, root: Path) -> list[Images]:
+def _fetch(public: Any, root: Path) -> list[Images]:
     """Download a data set beside its place, read all of it, and then rename file by file."""
     root.mkdir(parents=True, exist_ok=True)
     with _one_download, TemporaryDirectory(dir=root, prefix=".partial-") as work:
-        before = socket.getdefaulttimeout()
-        socket.setdefaulttimeout(TIMEOUT)  # torchvision would wait for ever
-        try:
-            splits = _read_torchvision(name, Path(work), download=True)
-        finally:
-            socket.setdefaulttimeout(before)
+        with ExitStack() as afterwards:
+            afterwards.callback(socket.setdefaulttimeout, socket.getdefaulttimeout())
+            socket.setdefaulttimeout(TIMEOUT)  # torchvision would wait for ever
+            splits = _read(public, Path(work), download=True)
         for file in Path(work).rglob("*"):
             if file.is_file() and file.suffix != ".gz":
                 goal = root / file.relative_to(work)
@@ -235,27 +199,24 @@ def _fetch(name: str, root: Path) -> list[Images]:
 
 def _digits() -> list[Images]:
     """Return scikit-learn's digits: 1,500 and 297, with every class in the same proportion."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
+    from sklearn import datasets, model_selection
 
-    small = load_digits()
+    small = datasets.load_digits()
     pixels = resize_crop(torch.tensor(small.images / 16).float()[:, None], (28, 28))
-    digits, order = as_images(pixels.mul(255).round().byte(), small.target), np.arange(len(pixels))
-    parts = train_test_split(order, test_size=297, stratify=small.target, random_state=0)
-    return [digits[part] for part in parts]
+    digits = as_images(pixels.mul(255).round().byte(), small.target)
+    how = dict(test_size=297, stratify=small.target, random_state=0)
+    return [digits[part] for part in model_selection.train_test_split(np.arange(1797), **how)]
 
 
 def _textures() -> list[Images]:
     """Return 36,000 and 6,000 textures: drawn once, and kept in the user's cache if it can be."""
     file = cache_folder() / f"textures-{textures.VERSION}.npz"
-    if file.exists():
-        patches = read_archive(file)
-    else:
+    if not file.exists():
         images, labels = textures.make_textures(42_000)
-        patches = as_images(images, labels)
         with suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
             with TemporaryDirectory(dir=file.parent, prefix=".partial-") as work:
                 np.savez(Path(work, file.name), images=images, labels=labels)
                 Path(work, file.name).replace(file)
+    patches = read_archive(file) if file.exists() else as_images(images, labels)
     return [patches[:36_000], patches[36_000:]]

@@ -1,7 +1,6 @@
 """Images from files: .npz archives and folders of pictures, brought to one size."""
 
 import warnings
-import zipfile
 from glob import glob
 from pathlib import Path, PurePath
 from typing import Any
@@ -12,34 +11,31 @@ from jaxtyping import UInt8
 from torch import Tensor
 from tqdm import tqdm
 
+from vaebook.checks import is_whole, wrong
 from vaebook.data.images import Images, as_images
 
 Size = tuple[int, int] | None  # height and width, or as it comes
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 
 
-def parse_size(image_size: Any) -> Size:
-    """Turn 64 into ``(64, 64)``, keep ``(height, width)`` and None, and refuse the rest."""
-    if image_size is None:
-        return None
+def parse_size(image_size: Any) -> tuple[int, int]:
+    """Turn 64 into ``(64, 64)``, keep ``(height, width)``, and refuse the rest."""
     sides = image_size if isinstance(image_size, tuple | list) else (image_size, image_size)
     # PyTorch 2.15 scales wrongly to a single column.
-    if len(sides) != 2 or not all(isinstance(s, int | np.integer) and s > 1 for s in sides):
-        wish = "2 pixels or more, or (height, width)"
-        raise ValueError(f"image_size: expected {wish}, got {image_size!r}")
+    if len(sides) != 2 or not all(is_whole(side, least=2) for side in sides):
+        raise wrong("image_size", "2 pixels or more, or (height, width)", repr(image_size))
     return int(sides[0]), int(sides[1])
 
 
-def resize_crop(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_crop(pixels: Tensor, size: Size) -> Tensor:
     """Scale images, bicubic and antialiased, until they cover `size`; cut out the middle."""
     old = pixels.shape[2:]
-    if old == size:
+    if size is None or old == size:
         return pixels
     scale = max(new / side for new, side in zip(size, old, strict=True))
     cover = [max(new, round(scale * side)) for new, side in zip(size, old, strict=True)]
     pixels = torch.nn.functional.interpolate(pixels, cover, mode="bicubic", antialias=True)
-    if pixels.is_floating_point():
-        pixels = pixels.clamp(0, 1)  # a cubic overshoots at edges; uint8 is clamped by torch
+    pixels = pixels.clamp(0, 1 if pixels.is_floating_point() else 255)  # a cubic overshoots edges
     top, left = (cover[0] - size[0]) // 2, (cover[1] - size[1]) // 2
     return pixels[:, :, top : top + size[0], left : left + size[1]].contiguous()
 
@@ -47,9 +43,8 @@ def resize_crop(pixels: Tensor, size: tuple[int, int]) -> Tensor:
 def read_archive(path: Path) -> Images:
     """Read ``images`` and perhaps ``labels``; a ValueError names the file and what is wrong."""
     try:
-        if not zipfile.is_zipfile(path):
-            raise ValueError("it is truncated or another kind of file")
-        with np.load(path, allow_pickle=False) as archive:
+        # np.load would take other files, too.
+        with path.open("rb") as file, np.lib.npyio.NpzFile(file) as archive:
             if "images" not in archive:
                 raise ValueError(f"expected an array 'images', got {list(archive)}")
             return as_images(archive["images"], archive.get("labels"))
@@ -62,7 +57,7 @@ def read_splits(folder: Path) -> list[Images]:
     files = [folder / "train.npz", folder / "test.npz"]
     missing = [file.name for file in files if not file.is_file()]
     if len(missing) == 1:
-        raise ValueError(f"{folder}: expected train.npz and test.npz, got no {missing[0]}")
+        raise wrong(str(folder), "train.npz and test.npz", f"no {missing[0]}")
     return [] if missing else [read_archive(file) for file in files]
 
 
@@ -70,34 +65,32 @@ def read_folder(folder: Path, size: Size) -> tuple[list[Images], tuple[str, ...]
     """Return training and perhaps test images, the classes, and how many pictures were skipped.
 
     Pictures lie flat or in class folders, below ``train`` and ``test`` (or ``val``) if there is
-    one, and become RGB unless every pixel of them all is grey. A few unreadable ones among many
-    are skipped with one warning: a bad file should cost that file only.
+    one, and become RGB unless all are grey. A few unreadable ones are skipped with one warning.
     """
     names = {entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."}
     held_out = [name for name in ("test", "val") if name in names][:1]
     apart = "train" in names and (held_out or len(names) == 1)
     splits = [_listing(folder / part) for part in (["train", *held_out] if apart else ["."])]
     if not splits[0]:
-        raise ValueError(f"{folder}: expected pictures to train on, or .npz archives, got none")
+        raise wrong(str(folder), "pictures to train on, or .npz archives", "none")
     pictures, unreadable = {}, []
     for file in tqdm([file for part in splits for file in part], leave=False, disable=None):
         try:
-            picture = _decode(file)
-            pictures[file] = resize_crop(picture[None], size)[0] if size else picture
+            pictures[file] = resize_crop(_decode(file)[None], size)[0]
         except Exception:  # Pillow's readers raise nearly anything, too
             unreadable.append(file.name)
     skipped = f"{len(unreadable):,} unreadable pictures: {', '.join(unreadable[:3])}"
     sizes = {str(tuple(picture.shape[1:])): file.name for file, picture in pictures.items()}
     if len(sizes) > 1:
         got = ", ".join(f"{size} of {name}" for size, name in [*sizes.items()][:2])
-        raise ValueError(f"{folder}: expected pictures of one size, got {got}; pass image_size")
+        raise wrong(str(folder), "pictures of one size", f"{got}; pass image_size")
     classes = sorted({name for part in splits for name in part.values() if name})
     channels = max(map(len, pictures.values()), default=1)
     images = []
     for part in filter(None, splits):
         files = [file for file in part if file in pictures]
         if 2 * len(files) < len(part):
-            raise ValueError(f"{folder}: expected most pictures to be readable, got {skipped}")
+            raise wrong(str(folder), "most pictures to be readable", skipped)
         pixels = torch.stack([pictures[file].expand(channels, -1, -1) for file in files])
         labels = [classes.index(name) for file in files if (name := part[file])]
         images.append(Images(pixels, torch.tensor(labels) if labels else None))
@@ -114,7 +107,7 @@ def _listing(folder: Path) -> dict[Path, str | None]:
     flat = sum(len(file.parts) == 1 for file in below)
     if 0 < flat < len(below):
         got = f"{flat:,} outside them and {len(below) - flat:,} inside"
-        raise ValueError(f"{folder}: expected all pictures in class folders or none, got {got}")
+        raise wrong(str(folder), "all pictures in class folders or none", got)
     return {folder / file: None if flat else file.parts[0] for file in below}
 
 

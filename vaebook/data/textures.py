@@ -4,12 +4,13 @@ Lengths are in patch widths and rates in cycles per patch width, so that a famil
 every size. Edges are ramps, not steps, so that neighbouring parameters make similar patches.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
 
-Grid = Float[np.ndarray, "2 size size"]
+from vaebook.checks import is_whole, wrong
+
 Patches = Float[np.ndarray, "patches size size"]
 
 FAMILIES = ("gratings", "plaids", "checkers", "dots", "cells", "clouds", "wood", "weave")
@@ -17,27 +18,22 @@ VERSION = 1  # goes up when the same seed makes other patches: a cache goes by i
 _EACH = 50  # patches of each family to a block, which bounds memory to about 40 MB
 
 
-def _wave(cycles: Patches) -> Patches:
-    """Return a sine from -1 to 1 whose phase is counted in cycles."""
+def _wave(cycles: Patches) -> Patches:  # a sine from -1 to 1 whose phase is counted in cycles
     return np.sin(2 * np.pi * cycles)
 
 
-def _inside(depth: Patches) -> Patches:
-    """Cover what lies inside an edge: 0 to 1 over a pixel or two of 28."""
+def _inside(depth: Patches) -> Patches:  # 0 to 1 over an edge's pixel or two of 28
     return 0.5 + 0.5 * np.tanh(45 * depth)
 
 
-@dataclass(frozen=True)
-class _Painter:
-    """Draws `count` patches at a time, of shades from about 0 (black) to 1 (white)."""
+class _Painter(NamedTuple):
+    """Draws `_EACH` patches at a time, of shades from about 0 (black) to 1 (white)."""
 
     rng: np.random.Generator
-    grid: Grid
-    count: int
+    grid: Float[np.ndarray, "2 size size"]
 
-    def draw(self, low: float | int, high: float | int) -> Patches:
-        """Draw one uniform parameter per patch, [count, 1, 1] to broadcast over the pixels."""
-        return self.rng.uniform(low, high, (self.count, 1, 1))
+    def draw(self, low: float, high: float) -> Patches:  # one number per patch, [_EACH, 1, 1]
+        return self.rng.uniform(low, high, (_EACH, 1, 1))
 
     def frame(self, turn: float = np.pi, bend: float = 0.0) -> tuple[Patches, Patches]:
         """Shift the axes by up to 1, turn them by up to `turn` radians, bend them a little."""
@@ -68,20 +64,19 @@ class _Painter:
 
     def cells(self) -> Patches:  # Voronoi's, each of its own shade, parted by dark seams
         seeds = np.stack(np.meshgrid(*2 * [np.arange(-2.5, 3)]), -1).reshape(36, 2)
-        seeds = (seeds + self.rng.uniform(-0.45, 0.45, (self.count, 36, 2))) * self.draw(0.2, 0.3)
+        seeds = (seeds + self.rng.uniform(-0.45, 0.45, (_EACH, 36, 2))) * self.draw(0.2, 0.3)
         # A softmax blurs the choice of the nearest seed; each pixel's own square cancels from it.
         nearness = 2 * seeds @ self.grid.reshape(2, -1) - (seeds**2).sum(-1, keepdims=True)
         share = np.exp(self.draw(80, 160) * (nearness - nearness.max(1, keepdims=True)))
         share /= share.sum(1, keepdims=True)
-        shade = (share * self.rng.uniform(0.25, 1.1, (self.count, 36, 1))).sum(1)
-        seam = 2 - 2 * (share**2).sum(1)
-        shade *= 1 - self.rng.uniform(0.4, 0.9, (self.count, 1)) * seam
-        return shade.reshape(-1, *self.grid[0].shape)
+        shade = (share * self.rng.uniform(0.25, 1.1, (_EACH, 36, 1))).sum(1)
+        seam = self.rng.uniform(0.4, 0.9, (_EACH, 1)) * (2 - 2 * (share**2).sum(1))
+        return (shade * (1 - seam)).reshape(-1, *self.grid[0].shape)
 
     def clouds(self) -> Patches:  # fractal noise, its amplitude a falling power of the rate
         rates = np.fft.fftfreq(len(self.grid[0]), 1 / len(self.grid[0]))
         rate = np.maximum(np.hypot(rates, rates[:, None]), 1)
-        spectrum = np.fft.fft2(self.rng.standard_normal((self.count, *rate.shape)))
+        spectrum = np.fft.fft2(self.rng.standard_normal((_EACH, *rate.shape)))
         noise = np.fft.ifft2(spectrum * rate ** -self.draw(1.3, 2.3)).real
         return 0.5 + 0.5 * np.tanh(0.9 * noise / noise.std((1, 2), keepdims=True))
 
@@ -113,16 +108,16 @@ def make_textures(
     a larger `count` only appends. A ValueError tells of an argument that is too small.
     """
     for name, value, least in ("count", count, 1), ("seed", seed, 0), ("size", size, 8):
-        if not isinstance(value, int | np.integer) or value < least:
-            raise ValueError(f"{name}: expected an integer of at least {least}, got {value!r}")
+        if not is_whole(value, least):
+            raise wrong(name, f"a whole number of at least {least}", repr(value))
     grid, K = np.stack(np.meshgrid(*2 * [(np.arange(size) + 0.5) / size - 0.5])), len(FAMILIES)
     # Whole blocks are drawn and the last one is cut: that keeps the beginnings the same.
     patches = np.empty((-(-count // _EACH // K), _EACH, K, size, size), np.uint8)
-    for number, block in enumerate(patches):
-        for label, family in enumerate(FAMILIES):
-            painter = _Painter(np.random.default_rng([seed, number, label]), grid, _EACH)
-            shade = np.clip(getattr(painter, family)(), 0, 1)
-            gamma, dark, light = (painter.draw(*e) for e in ((0.7, 1.4), (0, 0.25), (0.75, 1)))
-            light = light + sum(painter.draw(-0.2, 0.2) * axis for axis in grid)  # from one side
-            block[:, label] = np.clip(255 * (dark + (light - dark) * shade**gamma), 0, 255).round()
+    for number, label in np.ndindex(len(patches), K):
+        painter = _Painter(np.random.default_rng([seed, number, label]), grid)
+        shade = np.clip(getattr(painter, FAMILIES[label])(), 0, 1)
+        gamma, dark, light = (painter.draw(*e) for e in ((0.7, 1.4), (0, 0.25), (0.75, 1)))
+        light = light + sum(painter.draw(-0.2, 0.2) * axis for axis in grid)  # from one side
+        grey = 255 * (dark + (light - dark) * shade**gamma)
+        patches[number, :, label] = np.clip(grey, 0, 255).round()
     return patches.reshape(-1, size, size)[:count], np.arange(count, dtype=np.int64) % K

@@ -1,0 +1,107 @@
+"""How well a model explains images: log p(x), and the units in which it is told."""
+
+import math
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from vaebook.checks import ImageShape, positive
+from vaebook.data.images import Images, as_images, batch_bounds, minibatches, prepare
+from vaebook.models.vae import VAE
+from vaebook.training.devices import measuring
+from vaebook.training.progress import Progress
+
+ELEMENTS, BATCH = 2**22, 100  # pixels that are decoded at once, of so many images
+
+
+@dataclass(frozen=True)
+class LogLikelihood:
+    """Estimates of log p(x), in nats, one for each image: lower bounds in expectation."""
+
+    per_image: Float[np.ndarray, " images"]
+    draws: int  # of z per image
+
+    @property
+    def mean(self) -> float:
+        """The mean over images; minus this is the figure of the literature's tables."""
+        return float(self.per_image.mean())
+
+    @property
+    def standard_error(self) -> float:
+        """How far the mean over as many other images of the kind would differ; nan of one image."""
+        count = len(self.per_image)
+        return float(self.per_image.std(ddof=1) / math.sqrt(count)) if count > 1 else math.nan
+
+    def __repr__(self) -> str:
+        count, error = len(self.per_image), self.standard_error
+        of = f"{count:,} image{'s' * (count > 1)}, {self.draws:,} draws each"
+        spread = "" if math.isnan(error) else f" ± {error:.2f}"
+        return f"log p(x) ≥ {self.mean:.2f}{spread} nats ({of})"
+
+
+def log_likelihood(
+    model: VAE, images: Any, *, draws: int = 5000, seed: int = 0, progress: bool = True
+) -> LogLikelihood:
+    """Estimate log p(x) of images by importance sampling from q(z|x), in nats per image.
+
+    The logarithm of the mean of `draws` weights p(x, z) / q(z|x) (Burda et al. 2016, eq. 8), for
+    any likelihood; of a `ConditionalVAE`, log p(x|y). It is never above log p(x) in expectation,
+    and how far it stays below depends on the encoder: raise `draws`, with which memory does not
+    grow, until it rises no more. `images` is what `as_images` takes, or a DataLoader; pixels in
+    between black and white have no likelihood under a Bernoulli model: see `Images.binarized`.
+    A ValueError says what does not fit.
+
+    >>> import vaebook as vb
+    >>> data = vb.load("digits").binarized()
+    >>> model = vb.dense_vae(data.image_shape, latent_dim=2)
+    >>> log_likelihood(model, data.test[:10], draws=100, progress=False).per_image.shape
+    (10,)
+    """
+    positive(draws=draws)
+    images = prepare(images, model.image_shape, model.device)
+    chunk = max(ELEMENTS // (BATCH * math.prod(model.image_shape)), 1)
+    counts = [min(chunk, draws - start) for start in range(0, draws, chunk)]
+    batches = batch_bounds(len(images), BATCH) if isinstance(images, Images) else images
+    bar, found = Progress(len(batches) * len(counts), enabled=progress), []
+    with measuring(model, seed), closing(bar):
+        for x, labels, _ in minibatches(images, BATCH, device=model.device):
+            given, total = model.given(labels), torch.full((len(x),), -math.inf).double()
+            for count in counts:
+                more = given.draw(x, count).log_weights.cpu().double().logsumexp(0)
+                total = torch.logaddexp(total, more)
+                bar.step()
+            found.append(total - math.log(draws))
+    return LogLikelihood(torch.cat(found).numpy(), draws)
+
+
+def bernoulli_floor(images: Any) -> float:
+    """Return the least that the Bernoulli cost of images can be, in nats per image.
+
+    A grey pixel x costs at least its own entropy, -x log x - (1 - x) log(1 - x), whatever the
+    model: only what a loss has above this floor says anything about one. On binary pixels it is 0.
+
+    >>> bernoulli_floor(np.full((3, 1, 2, 2), 0.5, dtype=np.float32)) / math.log(2)
+    4.0
+    """
+    images = as_images(images)
+    batches = (x.double() for x, *_ in minibatches(images, 500))
+    total = sum((torch.special.entr(x) + torch.special.entr(1 - x)).sum().item() for x in batches)
+    return total / len(images)
+
+
+def bits_per_dimension(nats: float, image_shape: ImageShape, *, density: bool = False) -> float:
+    """Return nats per image as bits per pixel and channel, the unit of natural images.
+
+    `nats` is -log p of images of 256 levels, or a bound on it. If it came from a `density` over
+    pixels in [0, 1], each dimension gets the 8 bits by which 256 levels are finer; that is a
+    bound on a probability where noise as wide as a level was added to the pixels (Theis et al.
+    2016). A Bernoulli cost of grey pixels is neither and has no such unit.
+
+    >>> bits_per_dimension(8 * 784 * math.log(2), (1, 28, 28))
+    8.0
+    """
+    return nats / (math.prod(image_shape) * math.log(2)) + (8 if density else 0)

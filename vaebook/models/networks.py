@@ -1,0 +1,68 @@
+"""What several models are built of."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Codes = Float[Tensor, "batch latent"]
+Maps = Float[Tensor, "_ _ _ _"]  # batch × channels × height × width, before or after a layer
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "softplus": nn.Softplus, "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+}  # fmt: skip
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Run a block with batch norm on its running statistics, then restore each module's mode."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+class Encoder(nn.Module):
+    """A body that ends in a flat vector, and two linear heads on it."""
+
+    def __init__(self, body: nn.Module, features: int, latent_dim: int) -> None:
+        super().__init__()
+        self.body = body
+        self.mean = nn.Linear(features, latent_dim)
+        self.log_var = nn.Linear(features, latent_dim)
+
+    def forward(self, x: Float[Tensor, "batch *image"]) -> tuple[Codes, Codes]:
+        """Return the mean and the log-variance of q(z|x)."""
+        features = self.body(x)
+        return self.mean(features), self.log_var(features)
+
+
+class Residual(nn.Module):
+    """Two 3×3 convolutions whose output is added to their input (He et al. 2016).
+
+    Batch norm and leaky ReLU come before each of them, so that the sum itself stays untouched.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(2):
+            conv = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False)
+            layers += [nn.BatchNorm2d(channels), nn.LeakyReLU(), conv]
+        self.body = nn.Sequential(*layers)
+
+    def forward(self, x: Maps) -> Maps:
+        """Return maps of the same shape."""
+        return x + self.body(x)
+
+
+def dense(sizes: Sequence[int], activation: str) -> list[nn.Module]:
+    """Return linear layers from each size to the next, each followed by the activation."""
+    follow = ACTIVATIONS[activation]
+    return [layer for two in pairwise(sizes) for layer in (nn.Linear(*two), follow())]

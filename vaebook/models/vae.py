@@ -1,0 +1,173 @@
+"""The variational autoencoder: encode → reparameterize → decode."""
+
+import math
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vaebook.checks import ImageShape, as_image_shape, positive, wrong
+from vaebook.models.likelihoods import ImageBatch, as_likelihood
+from vaebook.models.networks import Codes, eval_mode
+from vaebook.models.summary import summary
+
+DrawsOfBatch = Float[Tensor, "draws batch"]
+AnyCodes = Float[Tensor, "*batch latent"]
+Moment = Float[Tensor, "... latent"]  # for all draws or for each
+
+
+def kl_per_dimension(mean: Codes, log_var: Codes) -> Codes:
+    """Return KL(N(mean, exp(log_var)) ‖ N(0, 1)) of each image and latent dimension, in nats."""
+    return 0.5 * (mean.square() + log_var.exp() - 1 - log_var)
+
+
+def log_normal(z: AnyCodes, mean: Moment, log_var: Moment) -> Float[Tensor, "*batch"]:
+    """Return log N(z; mean, exp(log_var)), summed over the latent dimensions, in nats."""
+    squares = (z - mean).square() * (-log_var).exp()
+    return -0.5 * (squares + log_var + math.log(2 * math.pi)).sum(-1)
+
+
+class Output(NamedTuple):
+    """What one pass of a `VAE` computes; `params` are those of p(x|z), such as logits."""
+
+    params: ImageBatch
+    z: Codes
+    mean: Codes
+    log_var: Codes
+
+    @property
+    def kls(self) -> Codes:
+        """KL(q(z|x) ‖ p(z)) of each image and latent dimension, in nats."""
+        return kl_per_dimension(self.mean, self.log_var)
+
+
+class Draws(NamedTuple):
+    """Log-densities at draws z ~ q(z|x), in nats: what bounds on log p(x) are made of."""
+
+    likelihood: DrawsOfBatch  # log p(x|z)
+    prior: DrawsOfBatch  # log p(z)
+    posterior: DrawsOfBatch  # log q(z|x)
+    z: Float[Tensor, "draws batch latent"]
+
+    @property
+    def log_weights(self) -> DrawsOfBatch:
+        """The logarithms of the importance weights p(x, z) / q(z|x)."""
+        return self.likelihood + self.prior - self.posterior
+
+
+class EncoderNetwork(Protocol):
+    """What a `VAE` asks of an encoder, an ``nn.Module``."""
+
+    def __call__(self, x: ImageBatch) -> tuple[Codes, Codes]:
+        """Return mean and log-variance of q(z|x) for images in [0, 1]."""
+
+
+class DecoderNetwork(Protocol):
+    """What a `VAE` asks of a decoder, an ``nn.Module``."""
+
+    def __call__(self, z: Codes) -> ImageBatch:
+        """Return the parameters of p(x|z), such as logits, in the images' shape."""
+
+
+class VAE(nn.Module):
+    """A variational autoencoder with a standard normal prior and a diagonal Gaussian q(z|x).
+
+    Kingma & Welling, *Auto-Encoding Variational Bayes*, 2013. `conv_vae`, `dense_vae` and
+    `layered_vae` build one; pass modules of your own for other networks, in a function that
+    `vaebook.register` makes known if the model is to be saved. ``print(model)`` shows its layers.
+    Raises a ValueError for a shape, a size or a likelihood that is none.
+
+    Parameters
+    ----------
+    encoder, decoder
+        What `EncoderNetwork` and `DecoderNetwork` describe.
+    image_shape, latent_dim, likelihood
+        Channels, height and width; number of latent dimensions; p(x|z) by its name
+        (``"bernoulli"``, ``"continuous_bernoulli"``, ``"gaussian"``, ``"discretized_logistic"``)
+        or as an object such as ``vaebook.likelihoods.Gaussian(sigma=0.1)``.
+    """
+
+    config: dict[str, Any] | None = None  # how to build the model again, by `vaebook.register`
+
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, *, image_shape: ImageShape, latent_dim: int,
+        likelihood: Any = "bernoulli",
+    ) -> None:  # fmt: skip
+        super().__init__()
+        positive(latent_dim=latent_dim)
+        self.encoder, self.decoder = encoder, decoder
+        self.likelihood = as_likelihood(likelihood)
+        self.image_shape, self.latent_dim = as_image_shape(image_shape), int(latent_dim)
+
+    def __str__(self) -> str:
+        return repr(summary(self))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's parameters are."""
+        return next(self.parameters()).device
+
+    def given(self, labels: Any = None) -> "VAE":
+        """Return the model of images with these labels: for any but a conditional one, itself."""
+        return self
+
+    def encode(self, x: Tensor) -> tuple[Codes, Codes]:
+        """Return mean and log-variance of q(z|x); a ValueError if images do not fit the model."""
+        if x.shape[1:] != self.image_shape or not x.is_floating_point():
+            shape = ", ".join(map(str, ("batch", *self.image_shape)))
+            wanted = f"floating-point pixels of shape [{shape}]"
+            raise wrong("x", wanted, f"{x.dtype} of shape {tuple(x.shape)}")
+        # Under autocast networks return bfloat16; exponentials, sums and losses need more digits.
+        mean, log_var = (output.to(x.dtype) for output in self.encoder(x))
+        return mean, log_var
+
+    def reparameterize(self, mean: AnyCodes, log_var: AnyCodes) -> AnyCodes:
+        """Draw z ~ q(z|x) as mean + std · noise, through which gradients flow (eq. 4)."""
+        return mean + (0.5 * log_var).exp() * torch.randn_like(mean)
+
+    def decode(self, z: Codes) -> Tensor:
+        """Return the parameters of p(x|z): for a Bernoulli likelihood, logits of pixels."""
+        params: Tensor = self.decoder(z)
+        return params.to(z.dtype)
+
+    def forward(self, x: Tensor) -> Output:
+        """Encode images, draw one code each, decode it."""
+        mean, log_var = self.encode(x)
+        z = self.reparameterize(mean, log_var)
+        return Output(self.decode(z), z, mean, log_var)
+
+    def draw(self, x: Tensor, draws: int, *, path_only: bool = False) -> Draws:
+        """Draw so many codes for each image and return the log-densities there.
+
+        With `path_only`, gradients reach the encoder through z alone and not through the
+        parameters of log q(z|x), whose part has mean 0 (Roeder et al. 2017).
+        """
+        mean, log_var = self.encode(x)
+        z = self.reparameterize(mean.expand(draws, -1, -1), log_var.expand(draws, -1, -1))
+        params, images = self.decode(z.flatten(0, 1)), x.repeat(draws, 1, 1, 1)
+        likelihood = self.likelihood.log_prob(params, images).unflatten(0, (draws, len(x)))
+        if path_only:
+            mean, log_var = mean.detach(), log_var.detach()
+        nothing = torch.zeros_like(mean)
+        prior, posterior = log_normal(z, nothing, nothing), log_normal(z, mean, log_var)
+        return Draws(likelihood, prior, posterior, z)
+
+    @torch.no_grad()
+    def sample(self, n: int = 64) -> ImageBatch:
+        """Decode `n` draws from the prior to their expected pixels in [0, 1]."""
+        positive(n=n)
+        with eval_mode(self):
+            z = torch.randn(n, self.latent_dim, device=self.device)
+            return self.likelihood.mean(self.decode(z))
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> ImageBatch:
+        """Decode the posterior means of images to their expected pixels in [0, 1]."""
+        with eval_mode(self):
+            return self.autoencode(x.to(self.device))
+
+    def autoencode(self, x: Tensor) -> ImageBatch:
+        """Do what `reconstruct` does in the model's present mode, with gradients."""
+        mean, _ = self.encode(x)
+        return self.likelihood.mean(self.decode(mean))

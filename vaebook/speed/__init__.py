@@ -1,0 +1,1 @@
+"""What makes a training faster without a word of it in the models."""

@@ -1,0 +1,274 @@
+"""What hears of a training as it goes on: the bar, snapshots, the checkpoint, early stops."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaebook.checks import at_least_0, one_of, positive, wrong
+from vaebook.data.images import Images, to_pixels
+from vaebook.models.networks import eval_mode
+from vaebook.models.vae import VAE
+from vaebook.objectives import Objective
+from vaebook.training.checkpoints import load_weights, read, require_config, write
+from vaebook.training.devices import seeded
+from vaebook.training.history import History, Row, Score, line
+from vaebook.training.optimizers import Optimizers
+from vaebook.training.progress import Progress
+from vaebook.training.teams import Team
+
+Callback = Callable[[VAE, list[Row]], Any]
+STEPS_PER_NOTE = 50  # reading a loss makes the CPU wait for the device: not at every step
+
+
+@dataclass
+class Run:
+    """A training: what it is to do, how far it is, and what it has measured."""
+
+    model: VAE
+    images: Any
+    validation: Any
+    epochs: int
+    steps: int  # in an epoch
+    batch_size: int
+    objective: Objective
+    rate_at: Callable[[float], float | None]  # by the fraction of the steps that are done
+    clip: float | None
+    dtype: torch.dtype
+    seed: int
+    team: Team
+    optimizers: Optimizers
+    recorded: bool  # whether a step is a CUDA graph
+    history: History
+    epoch: int = 0  # the one under way, from 1, or just finished
+    step: int = 0  # those behind, over all epochs
+    rows: list[Row] = field(default_factory=list)  # of the epoch just finished
+    score: Score = field(default_factory=Score)
+
+    @property
+    def done(self) -> float:
+        """The fraction of all steps that are behind."""
+        return self.step / (self.epochs * self.steps)
+
+    def begin_epoch(self) -> None:
+        """Count an epoch, of which nothing is measured yet."""
+        self.step, self.epoch, self.score = self.epoch * self.steps, self.epoch + 1, Score()
+
+
+class Listener:
+    """What `fit` tells how a training goes; a subclass has those of the methods that it needs.
+
+    With several processes each of them has listeners, and the rows are the same for all. A true
+    answer to `on_start` or `on_epoch` ends the training.
+    """
+
+    def on_start(self, run: Run) -> Any:
+        """Hear that a training begins, or goes on: `run.epoch` tells."""
+
+    def on_step(self, run: Run) -> None:
+        """Hear that a step has been taken."""
+
+    def on_epoch(self, run: Run) -> Any:
+        """Hear that an epoch is over."""
+
+    def on_end(self, run: Run) -> None:
+        """Hear that the training is over, however it ended."""
+
+
+class Function(Listener):
+    """A function of the model and the epoch's rows, which the first process calls."""
+
+    def __init__(self, function: Callback) -> None:
+        self.function = function
+
+    def on_epoch(self, run: Run) -> bool:
+        answer = self.function(run.model, run.rows) if run.team.rank == 0 else None
+        return run.team.any(bool(answer))
+
+
+class NotFinite(Listener):
+    """Raise a FloatingPointError when losses or weights are no longer finite."""
+
+    def on_epoch(self, run: Run) -> None:
+        found = {f"{row['split']} loss": row["loss"] for row in run.rows}
+        found["sum of weights"] = float(sum(p.detach().sum() for p in run.model.parameters()))
+        for name, value in found.items():
+            if not math.isfinite(value):
+                rate = run.rate_at((run.epoch - 0.5) / run.epochs)  # in the middle of this epoch
+                rate = run.optimizers.groups[0]["lr"] if rate is None else rate
+                hint = f"a smaller lr than {rate:.3g} may help"
+                raise FloatingPointError(f"the {name} became {value} in epoch {run.epoch}; {hint}")
+
+
+class Bar(Listener):
+    """A progress bar over all steps, and a line for each row."""
+
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled
+
+    def on_start(self, run: Run) -> None:
+        steps = run.epochs * run.steps - run.step
+        self.bar = Progress(steps, enabled=self.enabled and run.team.rank == 0)
+
+    def on_step(self, run: Run) -> None:
+        note = None
+        if self.enabled and run.step % STEPS_PER_NOTE == 1:
+            row = run.score.row(run.epoch, "train")
+            note = f"epoch {run.epoch}: {row['reconstruction']:.1f} + KL {row['kl']:.1f} nats"
+        self.bar.step(note)
+
+    def on_epoch(self, run: Run) -> None:
+        for row in run.rows:
+            self.bar.line(line(row))
+
+    def on_end(self, run: Run) -> None:
+        if run.history.interrupted:
+            self.bar.line("stopped by the keyboard: the history has the epochs that finished")
+        self.bar.close()
+
+
+class Snapshots(Listener):
+    """Decode fixed draws from the prior and encode the first images, `count` times in a run."""
+
+    def __init__(self, count: int, run: Run) -> None:
+        steps, labels = run.epochs * run.steps, getattr(run.images, "labels", None)
+        self.shots = {round(i * steps / max(count - 1, 1)) for i in range(count)}
+        # A conditional model draws images of the labels that come first.
+        self.labels = None if labels is None else labels[torch.arange(64) % len(labels)]
+        self.watched = run.validation[:128] if isinstance(run.validation, Images) else None
+
+    def on_start(self, run: Run) -> None:
+        self.shots -= {step for step, _ in run.history.snapshots}
+        self.on_step(run)
+
+    @torch.no_grad()
+    def on_step(self, run: Run) -> None:
+        if run.step not in self.shots:
+            return
+        model, history = run.model, run.history
+        z = torch.randn(64, model.latent_dim, generator=torch.Generator().manual_seed(0))
+        with eval_mode(model), seeded(model.device, 0, run.step):
+            pixels = model.likelihood.mean(model.given(self.labels).decode(z.to(model.device)))
+            history.snapshots.append((run.step, pixels.float().cpu()))
+            if self.watched is not None:
+                x = to_pixels(self.watched.pixels, model.device)
+                mean, log_var = model.given(self.watched.labels).encode(x)
+                history.posteriors.append((run.step, mean.cpu(), (0.5 * log_var).exp().cpu()))
+
+
+class Checkpoint(Listener):
+    """The state of a training in a file, rewritten after each epoch or each that is the best."""
+
+    def __init__(self, path: str | Path, keep: str, settings: dict[str, Any]) -> None:
+        self.path, self.keep, self.settings = Path(path).expanduser(), keep, settings
+
+    def on_epoch(self, run: Run) -> None:
+        history, losses = run.history, validation_losses(run.history)
+        if run.team.rank > 0 or (self.keep == "best" and losses[-1] > min(losses)):
+            return
+        extra = run.optimizers.state()
+        extra |= {f"snapshot.{step}": picture for step, picture in history.snapshots}
+        extra |= {f"posterior.{step}": torch.stack(both) for step, *both in history.posteriors}
+        header = {"rows": history.rows, "settings": self.settings}
+        rates = [float(group["lr"]) for group in run.optimizers.groups]
+        header["optimizers"] = {"names": [*run.optimizers.parts], "rates": rates}
+        write(self.path, run.model, extra, header)
+
+    def restore(self, run: Run) -> None:
+        """Take up the training that the file holds; a ValueError if it was another one."""
+        header, tensors = read(self.path)
+        kinds = {"rows": list, "settings": dict, "optimizers": dict}
+        held = all(isinstance(header.get(key), kind) for key, kind in kinds.items())
+        if not held or header["config"] != json.loads(json.dumps(run.model.config)):
+            found = f"{'one' if held else 'the weights alone'} of {header['config']}"
+            wanted = f"a training state of {run.model.config}"
+            raise wrong("checkpoint", wanted, f"{self.path} with {found}")
+        for name, value in self.settings.items():
+            if (before := header["settings"].get(name)) != value:
+                raise wrong(name, f"{before!r}, with which the run in {self.path} began", value)
+        run.optimizers.restore(tensors, **header["optimizers"])
+        load_weights(run.model, tensors, self.path)
+        history = run.history
+        for step, key in sorted((int(k.split(".")[1]), k) for k in tensors if k.startswith("snap")):
+            history.snapshots.append((step, tensors[key]))
+            if (both := tensors.get(f"posterior.{step}")) is not None:
+                history.posteriors.append((step, *both))
+        history.rows += header["rows"]
+        run.epoch = history.rows[-1]["epoch"]
+        run.step = run.epoch * run.steps
+
+
+class EarlyStopping(Listener):
+    """End a training when the validation loss has not improved for so many epochs.
+
+    For the `callbacks` of `fit`. When the training is over, for whatever reason, the model gets
+    back the weights of its best epoch since this process began.
+
+    Parameters
+    ----------
+    patience
+        Epochs without an improvement after which the training ends.
+    least
+        Nats per image by which a loss must be below the best one to count as an improvement.
+
+    Examples
+    --------
+    >>> import vaebook as vb
+    >>> data = vb.load("digits")
+    >>> model = vb.dense_vae(data.image_shape, latent_dim=2, hidden=(20,))
+    >>> stop = vb.EarlyStopping(patience=1, least=1000)
+    >>> options = {"validation": data.test, "callbacks": [stop], "progress": False}
+    >>> len(vb.fit(model, data.train[:100], epochs=9, **options).frame)
+    4
+    """
+
+    def __init__(self, patience: int = 5, least: float = 0.0) -> None:
+        positive(patience=patience)
+        at_least_0(least=least)
+        self.patience, self.least = patience, least
+        self.weights: dict[str, Tensor] | None = None
+
+    def on_start(self, run: Run) -> bool:
+        if run.validation is None:
+            raise wrong("validation", "images, by which EarlyStopping judges", None)
+        self.best, self.waited, self.weights = math.inf, 0, None
+        for loss in validation_losses(run.history):
+            self.improves(loss)
+        return self.waited >= self.patience
+
+    def on_epoch(self, run: Run) -> bool:
+        if self.improves(validation_losses(run.history)[-1]):
+            state = run.model.state_dict()
+            self.weights = {name: value.detach().clone() for name, value in state.items()}
+        return self.waited >= self.patience
+
+    def on_end(self, run: Run) -> None:
+        if self.weights is not None:
+            run.model.load_state_dict(self.weights)
+
+    def improves(self, loss: float) -> bool:
+        """Count an epoch; tell whether its loss is the best so far."""
+        better = loss < self.best - self.least
+        self.best, self.waited = (loss, 0) if better else (self.best, self.waited + 1)
+        return better
+
+
+def validation_losses(history: History) -> list[float]:
+    """Return the validation loss of each epoch."""
+    return [row["loss"] for row in history.rows if row["split"] == "validation"]
+
+
+def check_checkpoint(model: VAE, checkpoint: Any, resume: bool, keep: str, validation: Any) -> None:
+    """Raise a ValueError that names the argument about checkpoints which does not fit."""
+    one_of("keep", keep, "last", "best")
+    if checkpoint is not None:
+        require_config(model)
+    elif resume:
+        raise wrong("resume", "a checkpoint to resume from", "checkpoint=None")
+    if keep == "best" and validation is None:
+        raise wrong("keep", "validation images, by which an epoch is the best", "validation=None")
