@@ -415,13 +415,13 @@ def _tidy(output, number):
 
 
 def _shrunk(picture):
-    """Return the kind and the bytes of a smaller picture: 64 colours, or JPEG if that is half."""
+    """Return the kind and bytes of a smaller picture: 64 colours, or JPEG if a third smaller."""
     image = Image.open(io.BytesIO(picture)).convert("RGB")
     png, jpeg = io.BytesIO(), io.BytesIO()
     image.quantize(64, dither=Image.Dither.NONE).save(png, "PNG", optimize=True)
     image.save(jpeg, "JPEG", quality=80, optimize=True)
-    half = 2 * len(jpeg.getvalue()) < len(png.getvalue())
-    return ("image/jpeg", jpeg.getvalue()) if half else ("image/png", png.getvalue())
+    smaller = 3 * len(jpeg.getvalue()) < 2 * len(png.getvalue())
+    return ("image/jpeg", jpeg.getvalue()) if smaller else ("image/png", png.getvalue())
 
 
 def agree(made, path):
