@@ -34,11 +34,11 @@ def register(thing: Thing) -> Thing:
         raise wrong("thing", "a function that builds models or a class of likelihoods", repr(thing))
     kinds = {argument.kind.name for argument in signature(thing).parameters.values()}
     if isinstance(thing, type):
-        entry.name = name = vars(thing).get("name", name)
-        if isinstance(getattr(entry, "spec", name), str):  # that of a parent, or none
-            if not kinds <= {"VAR_POSITIONAL", "VAR_KEYWORD"}:  # as of a plain nn.Module
-                raise wrong("thing", "a class without arguments, or with a `spec` of them", name)
-            entry.spec = name
+        name = vars(thing).get("name", name)
+        bare = isinstance(getattr(thing, "spec", name), str)  # without a spec, or with a parent's
+        if bare and not kinds <= {"VAR_POSITIONAL", "VAR_KEYWORD"}:  # those of a plain nn.Module
+            raise wrong("thing", "a class without arguments, or with a `spec` of them", name)
+        entry.name, entry.spec = name, name if bare else entry.spec
         LIKELIHOODS[name] = entry
         return entry
     if kinds & {"POSITIONAL_ONLY", "VAR_POSITIONAL"}:
