@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import statistics
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -13,7 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import vaebook as vb
-from benchmarks import contenders, report, run, sections, steps
+from benchmarks import contenders, report, run, sections, steps, versions
 
 COMMITTED = Path(__file__).parents[1] / "book" / "results" / "speed-cpu.json"
 KEYS = {
@@ -205,3 +206,14 @@ def test_the_committed_report():
     text = COMMITTED.read_text("utf-8")
     assert text.count("\n") > sum(len(found[name]) for name in KEYS)
     assert report.ORDER[: len(found)] == tuple(found)
+
+
+def test_training_is_as_fast_as_in_the_version_before():
+    path = COMMITTED.with_name("versions-cpu.json")
+    rows = json.loads(path.read_text("utf-8"))["rows"]
+    assert [(row["network"], row["batch_size"]) for row in rows] == versions.SETTINGS
+    for row in rows:
+        pairs = zip(row["seconds"]["before"], row["seconds"]["now"], strict=True)
+        ratio = statistics.median(before / now for before, now in pairs)
+        assert row["now_is"]["before"] == pytest.approx(ratio)
+        assert ratio >= 0.97
