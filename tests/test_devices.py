@@ -6,6 +6,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from vaebook.training import provenance
 
 JOB = """
 import resource, sys, torch
@@ -38,3 +41,21 @@ def test_large_tensors_reuse_memory_unless_the_environment_has_it_otherwise():
     plain = pages_asked_for("leave")
     assert pages_asked_for("keep") < plain / 10
     assert pages_asked_for("keep", MALLOC_TRIM_THRESHOLD_="131072") > plain / 2
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "allowed", "told"),
+    [
+        ("cuda", torch.float32, True, True),
+        ("cuda", torch.float32, False, False),
+        ("cuda", torch.bfloat16, True, False),
+        ("cpu", torch.float32, True, False),
+    ],
+)
+def test_where_convolutions_are_in_tf32_the_provenance_says_so(
+    device, dtype, allowed, told, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
+    found = provenance(torch.device(device), dtype, 0)
+    assert (found.get("convolutions") == "TF32") is told

@@ -39,9 +39,11 @@ def fastest(device: torch.device) -> torch.dtype:
 def provenance(device: torch.device, dtype: torch.dtype, seed: int) -> dict[str, Any]:
     """Say what a run ran on."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    tf32 = gpu and dtype == torch.float32 and torch.backends.cudnn.allow_tf32
     return {
         "device": gpu or f"{device} {platform.machine()}",
         "precision": str(dtype).removeprefix("torch."),
+        **({"convolutions": "TF32"} if tf32 else {}),  # PyTorch's default, of 10 bits for 23
         "threads": torch.get_num_threads(), "seed": seed, "vaebook": version("vaebook"),
         "torch": str(torch.__version__), "python": platform.python_version(),
     }  # fmt: skip
