@@ -29,7 +29,7 @@ test: $(STAMP) ## check style and types, then run the tests
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto
 
 notebooks: $(STAMP) ## make book/*.ipynb from the chapters and the outputs of the last `make book`
 	$(PY) book/make_notebooks.py
