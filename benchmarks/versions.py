@@ -74,7 +74,10 @@ def main(argv=None):
         print(network, size, {who: round(ratio, 3) for who, ratio in ratios.items()}, flush=True)
     from benchmarks.run import provenance
 
-    given.output.write_text(json.dumps({"provenance": provenance(), "rows": rows}, indent=1) + "\n")
+    asked = ["git", "-C", str(given.other), "rev-parse", "--short", "HEAD"]
+    before = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    report = {"before": before, "provenance": provenance(), "rows": rows}
+    given.output.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":
