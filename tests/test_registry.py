@@ -375,3 +375,15 @@ def test_headers_that_were_once_odd(files, header, named):
     said = meet(files / "dense_vae", header)
     assert said is not None
     assert named in said
+
+
+def test_no_builder_of_ones_own_takes_the_name_of_one_that_comes_along():
+    before = BUILDERS["dense_vae"]
+
+    def dense_vae(image_shape, latent_dim):
+        return vb.conv_vae(image_shape, latent_dim)
+
+    for builder in (dense_vae, lambda image_shape: vb.dense_vae(image_shape, 2)):
+        with pytest.raises(ValueError, match=r"^thing: expected a builder with a name of its own"):
+            vb.register(builder)
+    assert BUILDERS["dense_vae"] is before

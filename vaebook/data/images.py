@@ -29,6 +29,8 @@ class Images(torch.utils.data.Dataset[Any]):
         check_pixels(self.pixels, "images")
         if self.labels is not None:
             one_each("labels", self.labels, len(self), "images")
+            if self.labels.ndim != 1 or self.labels.is_floating_point():
+                raise wrong("labels", "whole numbers in a row", _describe(self.labels))
 
     @property
     def image_shape(self) -> ImageShape:

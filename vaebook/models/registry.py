@@ -41,6 +41,9 @@ def register(thing: Thing) -> Thing:
         entry.name, entry.spec = name, name if bare else entry.spec
         LIKELIHOODS[name] = entry
         return entry
+    ours = getattr(BUILDERS.get(name), "__module__", "").startswith("vaebook.")
+    if name == "<lambda>" or (ours and not thing.__module__.startswith("vaebook.")):
+        raise wrong("thing", "a builder with a name of its own", name)
     if kinds & {"POSITIONAL_ONLY", "VAR_POSITIONAL"}:
         raise wrong("thing", "a builder whose arguments all have names", name)
 

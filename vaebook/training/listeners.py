@@ -263,12 +263,20 @@ def validation_losses(history: History) -> list[float]:
     return [row["loss"] for row in history.rows if row["split"] == "validation"]
 
 
-def check_checkpoint(model: VAE, checkpoint: Any, resume: bool, keep: str, validation: Any) -> None:
-    """Raise a ValueError that names the argument about checkpoints which does not fit."""
+def check(
+    model: VAE, checkpoint: Any, resume: bool, keep: str, validation: Any, callbacks: Any
+) -> None:
+    """Raise a ValueError that names the argument about listeners which does not fit."""
     one_of("keep", keep, "last", "best")
     if checkpoint is not None:
         require_config(model)
-    elif resume:
-        raise wrong("resume", "a checkpoint to resume from", "checkpoint=None")
+        if Path(checkpoint).expanduser().is_dir():
+            raise wrong("checkpoint", "a file", f"the folder {checkpoint}")
+    elif resume or keep == "best":
+        raise wrong("resume" if resume else "keep", "a checkpoint, too", "checkpoint=None")
     if keep == "best" and validation is None:
         raise wrong("keep", "validation images, by which an epoch is the best", "validation=None")
+    for each in callbacks if isinstance(callbacks, list | tuple) else [None]:
+        if not isinstance(each, Listener) and (not callable(each) or isinstance(each, type)):
+            got = repr(callbacks if each is None else each)
+            raise wrong("callbacks", "a list of functions and Listeners, such as [f]", f"{got:.80}")

@@ -3,6 +3,7 @@
 import re
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def fit(
     Ctrl-C ends the training with the history of the epochs which finished. Raises a ValueError
     that names the argument which does not fit, and a FloatingPointError when losses or weights
     are no longer finite. Whatever is raised in mid-training carries the `history` so far, and
-    `checkpoint` holds the last epoch that finished.
+    `checkpoint` holds the last epoch that finished, or the best.
 
     Several processes, started by ``torchrun``, train one model: each takes its share of every
     batch, all return the same history, and the first alone prints, calls the functions among the
@@ -99,7 +100,7 @@ def fit(
     positive(epochs=epochs, batch_size=batch_size)
     check_choices(optimizer, clip, precision, seed)
     epochs, batch_size, seed = int(epochs), int(batch_size), int(seed)
-    heard.check_checkpoint(model, checkpoint, resume, keep, validation)
+    heard.check(model, checkpoint, resume, keep, validation, callbacks)
     rate_at = as_schedule(lr)
     device = pick_device(device)
     team = join(device)
@@ -177,7 +178,9 @@ def train(run: Run, listeners: list[Listener]) -> History:
         raise
     finally:
         model.eval()
-        tell(told, "on_end", run)
+        with ExitStack() as last:  # which calls all of them, also when one raises
+            for listener in reversed(told):
+                last.callback(listener.on_end, run)
     return history
 
 
@@ -235,12 +238,15 @@ def tell(listeners: list[Listener], what: str, run: Run) -> bool:
 
 def as_schedule(lr: Rate | None) -> Callable[[float], float | None]:
     """Return the learning rate as a function of the fraction of the steps that are done."""
-    if callable(lr):
-        at_least_0(lr=lr(0.0))
-        return lr
-    if lr is not None:
-        at_least_0(lr=lr)
-    return lambda done: lr
+    if lr is None:
+        return lambda done: None
+
+    def rate_at(done: float) -> float:
+        at_least_0(lr=(rate := lr(done) if callable(lr) else lr))
+        return rate
+
+    rate_at(0.0)
+    return rate_at
 
 
 def check_choices(optimizer: Any, clip: Any, precision: Any, seed: Any) -> None:
@@ -263,7 +269,7 @@ def check_shares(images: Any, validation: Any, batch_size: int, processes: int) 
     if isinstance(validation, Images):
         counts["validation"] = len(validation)
     for name, count in counts.items():
-        if processes > count:
+        if processes > max(count, 1):
             raise wrong(name, f"an image or more for each of {processes} processes", count)
     if isinstance(images, Images) and len(images) == 1:
         raise wrong("images", "at least 2 images to train on", 1)
