@@ -6,7 +6,7 @@ The tests marked `cuda`; the benchmark's sections, the one by the GPU's own cloc
     python benchmarks/gpu.py --output FOLDER --minutes 10
 
 The folder, _build/gpu by default, gets the chapters as notebooks and speed-cuda.json with its
-picture. The measurements go to book/results/, too, if they are all that chapter 17 shows.
+picture. The measurements go to book/results/, too, if they are all that chapter 18 shows.
 """
 
 import argparse
@@ -22,8 +22,8 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).parents[1]
-CHAPTERS = ("1", "2", "14")
-SHOWN = {"speed", "test_pass", "time_to_loss"}  # what chapter 17 asks of a report
+CHAPTERS = ("1", "2", "15")
+SHOWN = {"speed", "test_pass", "time_to_loss"}  # what chapter 18 asks of a report
 MOST = 180  # seconds that a part may take
 
 

@@ -44,7 +44,7 @@ def committed():
 
 def configurations():
     """Return the lists of layers that the chapter writes out."""
-    source = (BOOK / "09-digits-two-ways.md").read_text(encoding="utf-8")
+    source = (BOOK / "10-digits-two-ways.md").read_text(encoding="utf-8")
     names = {}
     for cell in re.findall(r"(?ms)^```\{code-cell\} python\n(.*?)^```$", source):
         if re.search(r"(?m)^(mlp|conv)_layers = ", cell):
