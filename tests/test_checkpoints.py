@@ -1,9 +1,13 @@
 import json
+import math
 import os
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -134,28 +138,141 @@ def fail(*_):
     raise OSError("no space left")
 
 
-def fail_half_way(path, _):
-    with open(path, "wb") as file:
-        file.write(b"half")
-    fail()
-
-
-@pytest.mark.parametrize(
-    ("name", "failure"),
-    [("os.replace", fail), ("pathlib.Path.write_bytes", fail_half_way)],
-)
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(saved, monkeypatch, name, failure):
+@pytest.mark.parametrize("name", ["os.replace", "os.fsync", "pathlib.Path.chmod"])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(saved, monkeypatch, name):
     model, path = saved
     before = path.read_bytes()
     torch.nn.init.zeros_(next(model.parameters()))
     with monkeypatch.context() as patched:
-        patched.setattr(name, failure)
+        patched.setattr(name, fail)
         with pytest.raises(OSError, match=r"no space left"):
             vb.save(model, path)
     assert os.listdir(path.parent) == [path.name]
     assert path.read_bytes() == before
     vb.save(model, path)
     assert path.read_bytes() != before
+
+
+def test_two_threads_may_save_to_one_place(saved):
+    model, path = saved
+    states = []
+
+    def save_often(_):
+        for _ in range(20):
+            vb.save(model, path)
+            states.append(vb.load_model(path).state_dict())
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(save_often, range(4)))
+    expected = model.state_dict()
+    assert len(states) == 80
+    assert all(each.equal(expected[name]) for held in states for name, each in held.items())
+    assert os.listdir(path.parent) == [path.name]
+
+
+def replace_likelihood(model):
+    model.likelihood = vb.likelihoods.Gaussian(0.3)
+
+
+def replace_an_activation(model):
+    for module in model.modules():
+        for name, part in module.named_children():
+            if isinstance(part, torch.nn.LeakyReLU | torch.nn.Tanh):
+                setattr(module, name, torch.nn.ELU())
+
+
+def replace_decoder(model):
+    model.decoder = torch.nn.Sequential(model.decoder, torch.nn.Identity())
+
+
+@pytest.mark.parametrize("kind", ["conv", "dense"])
+@pytest.mark.parametrize("change", [replace_likelihood, replace_an_activation, replace_decoder])
+def test_a_model_changed_after_it_was_built_is_not_saved_as_the_old_one(kind, change, tmp_path):
+    model = BUILD[kind]()
+    change(model)
+    images = torch.rand(4, 3, 17, 20)
+    for write in (
+        lambda: vb.save(model, tmp_path / "changed"),
+        lambda: vb.fit(model, images, epochs=1, checkpoint=tmp_path / "changed", progress=False),
+    ):
+        with pytest.raises(ValueError, match=r"^model: expected one as its config"):
+            write()
+    assert not any(tmp_path.iterdir())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("part", [None, "decoder"])
+def test_a_compiled_model_is_saved_as_the_plain_one(saved, tmp_path, part):
+    model, _ = saved
+    codes, expected = torch.randn(4, 3), model.state_dict()
+    whole = torch.compile(model)
+    model.decoder = torch.compile(model.decoder)
+    for number, each in enumerate([whole, model]):
+        vb.save(each, tmp_path / str(number), part=part)
+        again = vb.load_model(tmp_path / str(number), part=part)
+        names = {f"decoder.{name}" if part else name for name in again.state_dict()}
+        assert names <= expected.keys()
+        decoder = again if part else again.decoder
+        plain = getattr(model.decoder, "_orig_mod", model.decoder).eval()
+        torch.testing.assert_close(decoder(codes), plain(codes))
+
+
+def test_saving_draws_no_random_numbers(saved, tmp_path):
+    before = torch.get_rng_state()
+    vb.save(saved[0], tmp_path / "model")
+    assert torch.get_rng_state().equal(before)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(saved, tmp_path, value):
+    model, path = saved
+    with safe_open(path, framework="pt") as file:
+        header, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    next(iter(tensors.values())).view(-1)[0] = value
+    content = json.loads(header["vaebook"])
+    del content["checksum"]
+    save_file(tensors, tmp_path / "foreign", {"vaebook": json.dumps(content)})
+    with pytest.raises(ValueError, match=r"^path: expected finite numbers in .* got others in "):
+        vb.load_model(tmp_path / "foreign")
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[0] = value
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"^model: expected finite numbers to save"):
+        vb.save(model, path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.bool, torch.complex64])
+def test_weights_of_another_kind_are_refused(saved, tmp_path, kind):
+    _, path = saved
+    with safe_open(path, framework="pt") as file:
+        header, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    content = json.loads(header["vaebook"])
+    del content["checksum"]
+    name = next(name for name in tensors if tensors[name].is_floating_point())
+    tensors[name] = tensors[name].to(kind)
+    save_file(tensors, tmp_path / "odd", {"vaebook": json.dumps(content)})
+    with pytest.raises(ValueError, match=r"^path: .*do not fit the model.*torch\."):
+        vb.load_model(tmp_path / "odd")
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_flipped_bit_is_found(saved, tmp_path, seed):
+    _, path = saved
+    content = bytearray(path.read_bytes())
+    length = int.from_bytes(content[:8], "little") + 8
+    at = length + seed * 7919 % (len(content) - length)
+    content[at] ^= 1 << seed % 8
+    (tmp_path / "flipped").write_bytes(content)
+    with pytest.raises(ValueError, match=r"^path: .* is damaged"):
+        vb.load_model(tmp_path / "flipped")
+
+
+def test_the_device_of_a_loaded_model_may_be_chosen(saved):
+    assert vb.load_model(saved[1], device="auto").device == vb.pick_device()
+    with pytest.raises(ValueError, match=r"^device: "):
+        vb.load_model(saved[1], device="abacus")
 
 
 @torch.no_grad()

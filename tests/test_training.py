@@ -748,6 +748,15 @@ def test_all_listeners_hear_the_end_also_when_one_fails():
     assert all(value.equal(states[0][name]) for name, value in model.state_dict().items())
 
 
+def test_a_training_is_not_erased_by_a_forgotten_word(tmp_path):
+    path = tmp_path / "c"
+    fit(new_model(), TRAIN, epochs=2, checkpoint=path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"^checkpoint: expected a new file, or resume=True"):
+        fit(new_model(), TRAIN, epochs=1, checkpoint=path)
+    assert path.read_bytes() == before
+
+
 def test_a_folder_is_no_checkpoint_and_the_best_epoch_needs_one(tmp_path):
     with pytest.raises(ValueError, match=r"^checkpoint: expected a file, got the folder"):
         fit(new_model(), TRAIN, checkpoint=tmp_path)

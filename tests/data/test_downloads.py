@@ -3,6 +3,7 @@
 import gc
 import gzip
 import hashlib
+import os
 import pickle
 import socket
 import struct
@@ -19,10 +20,11 @@ import torch
 from torchvision.datasets import CIFAR10, KMNIST
 
 import vaebook
-from vaebook.data import dataset, load
+from vaebook.data import load, public
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
+KEPT = os.environ.get("VAEBOOK_DATA")  # before a test sets it
 ORIGIN = "downloaded through torchvision, a sample of the full 70,000"
 
 
@@ -75,6 +77,10 @@ class Handler(BaseHTTPRequestHandler):
         """Keep quiet."""
 
 
+def unreachable(*args, **kwargs):
+    raise OSError("no route to host")
+
+
 @pytest.fixture
 def host(monkeypatch):
     server = Host(("127.0.0.1", 0), Handler)
@@ -83,8 +89,10 @@ def host(monkeypatch):
     server.url = f"http://127.0.0.1:{server.server_port}/"
     monkeypatch.setattr(KMNIST, "mirrors", [server.url])
     monkeypatch.setattr(KMNIST, "resources", SUMS)
-    monkeypatch.setattr(dataset, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(public, "PAUSES", (0.0, 0.0, 0.0))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.delenv("VAEBOOK_MIRROR", raising=False)
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", unreachable)
     yield server
     server.shutdown()
     thread.join()
@@ -132,7 +140,7 @@ def test_other_bytes_than_the_official_ones_are_refused(host, data_root):
 
 
 def test_a_server_that_is_silent_costs_three_timeouts(host, data_root, monkeypatch):
-    monkeypatch.setattr(dataset, "TIMEOUT", 0.2)
+    monkeypatch.setattr(public, "TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         monkeypatch.setattr(KMNIST, "mirrors", [f"http://127.0.0.1:{deaf.getsockname()[1]}/"])
         start = time.monotonic()
@@ -160,7 +168,7 @@ def test_a_damaged_copy_is_told_of_or_replaced(host, data_root, left):
     load("kmnist")
     for name in sorted(RAW)[left:]:
         (data_root / "KMNIST" / "raw" / name).write_bytes(b"\0\0\x08\x03" * 5)
-    with pytest.raises(FileNotFoundError, match=r"got neither \(.*set VAEBOOK"):
+    with pytest.raises(FileNotFoundError, match=r"got neither: not torchvision.*set VAEBOOK"):
         load("kmnist", download=False)
     assert len(load("kmnist").train) == 30
     assert len(load("kmnist", download=False).train) == 30
@@ -227,3 +235,84 @@ def test_cifar10_as_an_old_numpy_pickled_it(data_root, monkeypatch):
     assert data.train.pixels[0, :, 0, 0].tolist() == [7, 0, 0]
     assert data.train.labels.tolist() == [3, 9]
     assert data.classes[9] == "truck"
+
+
+def openml(rows, labels, spoil=0):
+    """What scikit-learn returns of OpenML: a row of numbers for each image, labels as texts."""
+
+    def fetch(name, *, version, data_home, **how):
+        assert (name, version) == ("Kuzushiji-MNIST", 1)
+        (Path(data_home) / "cached").write_bytes(b"0" * 99)
+        return rows.astype(float) + spoil, labels.astype(str)
+
+    return fetch
+
+
+def as_rows():
+    rows = np.concatenate([*PIXELS.values()]).reshape(-1, 784)
+    return rows, np.arange(len(rows)) % 10
+
+
+def test_openml_is_the_second_source(host, data_root, monkeypatch, capsys):
+    rows, labels = as_rows()
+    host.failures = 99
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", openml(rows, labels))
+    monkeypatch.setitem(public.FULL, "kmnist", len(rows))
+    monkeypatch.setitem(public.SUMS, "kmnist", (30, 28))
+    monkeypatch.setattr(public, "HELD_OUT", 1)
+    data = load("kmnist")
+    assert data.source == "kmnist, downloaded from OpenML: 30 training and 1 test images"
+    assert "; not downloaded through torchvision (" in capsys.readouterr().out
+    assert data.train.pixels[:, 0].equal(torch.from_numpy(PIXELS["train"]))
+    assert data.train.labels.tolist() == labels[:30].tolist()
+    assert files_in(data_root) == {"kmnist/train.npz", "kmnist/test.npz"}
+    again = load("kmnist", download=False)
+    assert again.test.pixels.equal(data.test.pixels)
+
+
+@pytest.mark.parametrize(("count", "spoil"), [(31, 1), (30, 0)])
+def test_other_images_of_openml_are_refused(host, data_root, monkeypatch, count, spoil):
+    rows, labels = as_rows()
+    host.failures = 99
+    fetch = openml(rows[-count:], labels[-count:], spoil)
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", fetch)
+    monkeypatch.setitem(public.FULL, "kmnist", len(rows))
+    monkeypatch.setitem(public.SUMS, "kmnist", (30, 28))
+    with pytest.raises(FileNotFoundError, match="that are not the original ones"):
+        load("kmnist")
+    assert list(data_root.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["folder", "url", "url/"])
+def test_a_mirror_of_the_users_comes_first(host, data_root, monkeypatch, tmp_path, kind):
+    monkeypatch.setattr(KMNIST, "mirrors", ["http://127.0.0.1:9/"])
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    for name, content in FILES.items():
+        (folder / name).write_bytes(content)
+    place = str(folder) if kind == "folder" else host.url.rstrip("/") + kind.removeprefix("url")
+    monkeypatch.setenv("VAEBOOK_MIRROR", place)
+    data = load("kmnist")
+    assert data.train.pixels[:, 0].equal(torch.from_numpy(PIXELS["train"]))
+    assert data.source.startswith("kmnist, taken from VAEBOOK_MIRROR")
+    assert files_in(data_root) == {f"KMNIST/raw/{name}" for name in RAW}
+
+
+def test_a_damaged_local_file_is_named_when_the_download_fails_too(host, data_root):
+    load("kmnist")
+    (data_root / "KMNIST" / "raw" / "train-images-idx3-ubyte").write_bytes(b"no images")
+    host.failures = 99
+    with pytest.raises(FileNotFoundError, match=r"not torchvision's files \(.*\); not downloaded"):
+        load("kmnist")
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_the_sums_are_those_of_the_original_images(name):
+    try:
+        data = load(name, root=KEPT, download=False)
+    except FileNotFoundError:
+        pytest.skip(f"{name} is not here")
+    start, total = public.SUMS[name]
+    pixels = torch.cat([data.train.pixels, data.test.pixels])
+    if len(pixels) == public.FULL[name]:
+        assert pixels[start:].long().sum() == total

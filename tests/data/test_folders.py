@@ -92,6 +92,39 @@ def test_train_and_test_folders(tmp_path, held_out):
     assert (data.test.labels.tolist() == [1]) if held_out else data.test is None
 
 
+@pytest.mark.parametrize("train", ["train", "Train", "TRAINING"])
+@pytest.mark.parametrize("held_out", ["valid", "Validation", "VAL", "dev", "Test", "eval"])
+def test_splits_are_known_by_their_usual_names(tmp_path, train, held_out):
+    for split, names in {train: "ab", held_out: "b"}.items():
+        for name in names:
+            save(tmp_path / split / name / "x.png", noise(8, 8))
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "boxes.txt").write_text("no picture")
+    data = load(tmp_path)
+    assert (len(data.train), len(data.test), data.classes) == (2, 1, ("a", "b"))
+
+
+def test_test_images_come_before_validation_images(tmp_path):
+    for split, count in {"train": 3, "val": 2, "test": 1}.items():
+        for number in range(count):
+            save(tmp_path / split / f"{number}.png", noise(8, 8))
+    data = load(tmp_path)
+    assert (len(data.train), len(data.test)) == (3, 1)
+
+
+def test_other_pictures_beside_a_training_folder_are_refused(tmp_path):
+    for split in ("train", "test", "cats", "dogs"):
+        save(tmp_path / split / "x.png", noise(8, 8))
+    with pytest.raises(ValueError, match=r"expected beside 'train' only test.* got cats, dogs$"):
+        load(tmp_path)
+
+
+def test_classes_called_like_splits_are_classes_where_nothing_is_called_train(tmp_path):
+    for name in ("test", "dev"):
+        save(tmp_path / name / "x.png", noise(8, 8))
+    assert load(tmp_path).classes == ("dev", "test")
+
+
 def test_one_coloured_picture_makes_the_set_colour(tmp_path):
     save(tmp_path / "train" / "grey.png", noise(8, 8))
     assert load(tmp_path).image_shape == (1, 8, 8)

@@ -251,3 +251,24 @@ def test_a_binarized_data_set_judges_every_model_on_the_same_images():
 def test_the_floor_of_binary_pixels_is_nothing():
     assert vb.bernoulli_floor(grey().binarized("static")) == 0
     assert vb.bernoulli_floor(grey().binarized("dynamic")) == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "hint"),
+    [
+        ((5, 8, 8, 4), r"images\[\.\.\., :3\] leaves out alpha"),
+        ((5, 4, 8, 8), r"images\[\.\.\., :3\] leaves out alpha"),
+        ((8, 8, 3, 50), "transpose reorders the axes"),
+        ((5, 8, 8, 2), "transpose reorders the axes"),
+    ],
+)
+def test_layouts_that_are_no_images_are_refused(shape, hint):
+    pixels = np.zeros(shape, np.uint8)
+    with pytest.raises(ValueError, match=rf"^images: expected 1 or 3 channels.* got .*{hint}"):
+        as_images(pixels)
+
+
+def test_no_path_is_not_the_current_folder():
+    for nothing in ("", " "):
+        with pytest.raises(ValueError, match=r"^name_or_path: expected a path or one of mnist"):
+            vb.load(nothing)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vaebook.data import NAMES, data_root, dataset, load
+from vaebook.data import NAMES, data_root, dataset, load, public
 from vaebook.data.dataset import CLASSES
 
 
@@ -17,10 +17,11 @@ def no_network(monkeypatch):
     """Fail every download at once, as it does without a network."""
     import torchvision
 
-    def download(self):
+    def download(*args, **kwargs):
         raise OSError("no route to host")
 
-    monkeypatch.setattr(dataset, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(public, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", download)
     for kind in (torchvision.datasets.MNIST, torchvision.datasets.CIFAR10):
         monkeypatch.setattr(kind, "download", download)
 
@@ -44,8 +45,8 @@ def test_the_order_of_look_up(data_root, monkeypatch, archive):
         asked.append(download)
         raise RuntimeError("Dataset not found.")
 
-    monkeypatch.setattr(dataset, "_read", torchvision)
-    monkeypatch.setattr(dataset, "PAUSES", (0.0,))
+    monkeypatch.setattr(public, "read", torchvision)
+    monkeypatch.setattr(public, "PAUSES", (0.0,))
     with pytest.raises(FileNotFoundError, match="got neither"):
         load("kmnist")
     assert asked == [False, True]
@@ -76,7 +77,7 @@ def test_no_data_and_no_network(name, data_root, no_network):
         load(name)
     assert str(data_root / name) in str(caught.value)
     assert "\n" not in str(caught.value)
-    with pytest.raises(FileNotFoundError, match=r"got neither .*set VAEBOOK_DATA"):
+    with pytest.raises(FileNotFoundError, match=r"got neither: .*set VAEBOOK_DATA"):
         load(name, download=False)
     assert list(data_root.iterdir()) == []
 

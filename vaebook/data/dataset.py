@@ -1,21 +1,17 @@
 """The one door to data: `load` takes a name or a path and returns a `Dataset`."""
 
 import os
-import socket
-import time
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Lock
 from typing import Any
-from warnings import catch_warnings
 
 import numpy as np
 import torch
 
 from vaebook.checks import ImageShape, one_of, wrong
-from vaebook.data import textures
+from vaebook.data import public, textures
 from vaebook.data.files import Size, parse_size, read_archive, read_folder, read_splits, resize_crop
 from vaebook.data.images import Images, as_images
 
@@ -28,12 +24,6 @@ CLASSES = dict(
     textures="/".join(textures.FAMILIES),
 )
 NAMES = tuple(CLASSES)
-FULL = dict(mnist=70_000, fashion_mnist=70_000, kmnist=70_000, cifar10=60_000)
-PUBLIC = dict(mnist="MNIST", fashion_mnist="FashionMNIST", kmnist="KMNIST", cifar10="CIFAR10")
-TIMEOUT = 10.0  # seconds in which a server has to answer
-PAUSES = (0.0, 1.0, 2.0)  # seconds to wait before each try of a download
-
-_one_download = Lock()  # because the socket timeout belongs to the whole process
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +77,8 @@ def load(
         ``labels``, a folder of ``train.npz`` and ``test.npz``, or one of pictures or class folders.
     root, download
         Where named sets are kept, as ``<name>/train.npz`` and ``test.npz`` or in torchvision's
-        way (``$VAEBOOK_DATA``, or else the user's cache); whether to download one not there.
+        way (``$VAEBOOK_DATA``, or else the user's cache); whether to download one not there,
+        from ``$VAEBOOK_MIRROR``, if set, through torchvision, or from OpenML.
     offline, image_size
         The named set, such as ``"digits"``, that stands in for one that cannot be had; a side or
         ``(height, width)`` that all images are scaled to cover, and then cropped to.
@@ -110,7 +101,7 @@ def load(
         data = load(offline, root=folder, download=False, image_size=size)
         print(f"{name_or_path} is not here and cannot be downloaded: {offline} stands in for it.")
         return replace(data, source=f"stand-in for {name_or_path}: {data.source}", stand_in=True)
-    if sum(map(len, splits)) < (full := FULL.get(name_or_path, 0)):
+    if sum(map(len, splits)) < (full := public.FULL.get(name_or_path, 0)):
         origin += f", a sample of the full {full:,}"
     return _dataset(name_or_path, origin, splits, CLASSES[name_or_path].split("/"), size)
 
@@ -133,6 +124,8 @@ def _dataset(name: str, origin: str, splits: list[Images], classes: Any, size: S
 
 def _load_path(given: str | os.PathLike[str], size: Size) -> Dataset:
     path, classes = Path(given).expanduser(), tuple[str, ...]()
+    if not os.fspath(given).strip():  # which pathlib takes for the current folder
+        raise wrong("name_or_path", f"a path or one of {', '.join(NAMES)}", repr(given))
     if path.is_file():
         splits, origin = [read_archive(path)], "an .npz archive"
     elif splits := read_splits(path):
@@ -155,46 +148,7 @@ def _find(name: str, root: Path, download: bool) -> tuple[list[Images], str]:
         return _digits(), "scikit-learn's 8×8 handwritten digits brought to 28×28"
     if name == "textures":
         return _textures(), "patches drawn by vaebook"
-    try:
-        from torchvision import datasets
-    except Exception as error:  # one that does not belong to this PyTorch raises a RuntimeError
-        hint = "install it together with PyTorch, both by plain name"
-        raise ImportError(f"torchvision, which reads {name}: {error}; {hint}") from error
-    public = getattr(datasets, PUBLIC[name])
-    tries = [(_fetch, "downloaded through torchvision", pause) for pause in PAUSES if download]
-    for read, origin, pause in (_read, "torchvision's files", 0.0), *tries:
-        time.sleep(pause)
-        try:
-            return read(public, root), origin
-        except Exception as error:  # torchvision's are of many kinds
-            trouble = f"{type(error).__name__}: {error}".strip().splitlines()[-1]
-    wanted = f"train.npz and test.npz in {root / name} or torchvision's files in {root}"
-    hint = 'set VAEBOOK_DATA to their folder, connect to the network or pass offline="digits"'
-    raise FileNotFoundError(str(wrong(name, wanted, f"neither ({trouble}); {hint}")))
-
-
-def _read(public: Any, root: Path, *, download: bool = False) -> list[Images]:
-    """Read what torchvision keeps in `root`; it holds each download against its MD5 sum."""
-    # CIFAR-10's files were pickled by an old NumPy, which a new one complains about.
-    with catch_warnings(action="ignore", category=np.exceptions.VisibleDeprecationWarning):
-        splits = [public(root, train=train, download=download) for train in (True, False)]
-    return [as_images(split.data, split.targets) for split in splits]
-
-
-def _fetch(public: Any, root: Path) -> list[Images]:
-    """Download a data set beside its place, read all of it, and then rename file by file."""
-    root.mkdir(parents=True, exist_ok=True)
-    with _one_download, TemporaryDirectory(dir=root, prefix=".partial-") as work:
-        with ExitStack() as afterwards:
-            afterwards.callback(socket.setdefaulttimeout, socket.getdefaulttimeout())
-            socket.setdefaulttimeout(TIMEOUT)  # torchvision would wait for ever
-            splits = _read(public, Path(work), download=True)
-        for file in Path(work).rglob("*"):
-            if file.is_file() and file.suffix != ".gz":
-                goal = root / file.relative_to(work)
-                goal.parent.mkdir(parents=True, exist_ok=True)
-                file.replace(goal)
-    return splits
+    return public.find(name, root, download)
 
 
 def _digits() -> list[Images]:

@@ -15,6 +15,7 @@ from vaebook.checks import is_whole, wrong
 from vaebook.data.images import Images, as_images
 
 Size = tuple[int, int] | None  # height and width, or as it comes
+HELD_OUT = ("test", "testing", "validation", "valid", "val", "dev", "eval")  # the first counts
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 
 
@@ -64,13 +65,11 @@ def read_splits(folder: Path) -> list[Images]:
 def read_folder(folder: Path, size: Size) -> tuple[list[Images], tuple[str, ...], int]:
     """Return training and perhaps test images, the classes, and how many pictures were skipped.
 
-    Pictures lie flat or in class folders, below ``train`` and ``test`` (or ``val``) if there is
-    one, and become RGB unless all are grey. A few unreadable ones are skipped with one warning.
+    Pictures lie flat or in class folders, below ``train`` and ``test`` (or ``val``, ``dev``, …, in
+    any case) where there is a ``train``, and become RGB unless all are grey. A few unreadable ones
+    are skipped with one warning.
     """
-    names = {entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."}
-    held_out = [name for name in ("test", "val") if name in names][:1]
-    apart = "train" in names and (held_out or len(names) == 1)
-    splits = [_listing(folder / part) for part in (["train", *held_out] if apart else ["."])]
+    splits = [_listing(folder / part) for part in _parts(folder)]
     if not splits[0]:
         raise wrong(str(folder), "pictures to train on, or .npz archives", "none")
     pictures, unreadable = {}, []
@@ -97,6 +96,20 @@ def read_folder(folder: Path, size: Size) -> tuple[list[Images], tuple[str, ...]
     if unreadable:
         warnings.warn(f"{folder}: skipped {skipped}", stacklevel=4)
     return images, tuple(classes), len(unreadable)
+
+
+def _parts(folder: Path) -> list[str]:
+    """Return the folders of the training and held-out pictures, or that all are training ones."""
+    named = [entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."]
+    held = {entry.name.lower(): entry.name for entry in named if _listing(entry)}
+    train = next((held[name] for name in ("train", "training") if name in held), None)
+    if train is None:
+        return ["."]
+    known = [held[name] for name in HELD_OUT if name in held]
+    if others := sorted({*held.values()} - {train, *known}):
+        wanted = f"beside {train!r} only {', '.join(HELD_OUT)}"
+        raise wrong(str(folder), wanted, ", ".join(others[:5]))
+    return [train, *known[:1]]
 
 
 def _listing(folder: Path) -> dict[Path, str | None]:

@@ -94,6 +94,11 @@ def as_images(images: Any, labels: Any = None, *, name: str = "images") -> Image
         pixels = pixels[:, None]
     elif pixels.ndim == 4 and pixels.shape[1] not in (1, 3) and pixels.shape[3] in (1, 3):
         pixels = pixels.permute(0, 3, 1, 2)
+    if pixels.ndim == 4 and pixels.shape[1] > 3:
+        alpha = 4 in (pixels.shape[1], pixels.shape[3])
+        hint = "images[..., :3] leaves out alpha" if alpha else "transpose reorders the axes"
+        got = f"{_describe(pixels)}; {hint}, Images(pixels) takes any channels"
+        raise wrong(name, "1 or 3 channels, [N, C, H, W] or [N, H, W, C]", got)
     check_pixels(pixels, name)
     if labels is not None:
         labels = _as_tensor(labels, "labels")

@@ -2,8 +2,11 @@
 
 import json
 import os
+import zlib
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, overload
 
 import torch
@@ -14,17 +17,20 @@ from torch import Tensor, nn
 from vaebook.checks import choose, is_whole, wrong
 from vaebook.models.registry import LIKELIHOODS, build
 from vaebook.models.vae import VAE
+from vaebook.training.devices import pick_device
 
 FORMAT = 1
 PARTS = {name: name for name in ("encoder", "decoder")}
+COMPILED = "_orig_mod."  # what torch.compile puts before names
 
 
-def save(model: VAE, path: str | Path, part: str | None = None) -> None:
+def save(model: nn.Module, path: str | Path, part: str | None = None) -> None:
     """Write a model's configuration and weights to one file, whole or not at all.
 
     With a `part`, ``"encoder"`` or ``"decoder"``, only the weights of that network go into it.
-    Raises a ValueError for another part, and for a model without a configuration: one put
-    together outside of the builders that come along or that `vaebook.register` knows.
+    Raises a ValueError for another part, for weights that are not finite, and for a model that
+    could not be built again: one put together outside of the builders that come along or that
+    `vaebook.register` knows, or changed after it was built. What is compiled is saved as plain.
 
     >>> import tempfile, vaebook as vb
     >>> path = Path(tempfile.mkdtemp()) / "model.safetensors"
@@ -45,9 +51,9 @@ def load_model(
     """Read a model that `save` or a checkpoint of `fit` left, ready for evaluation.
 
     With a `part`, ``"encoder"`` or ``"decoder"``, return that network alone, from its own file
-    or from one of a whole model. Raises a FileNotFoundError when there is no such file, and a
-    ValueError when it is damaged, is not one of vaebook's, its weights do not fit, or it does
-    not hold what is asked for.
+    or from one of a whole model. `device` is as for `pick_device`. Raises a FileNotFoundError when
+    there is no such file, and a ValueError when it is damaged, is not one of vaebook's, its weights
+    do not fit or are not finite, or it does not hold what is asked for.
     """
     header, tensors = read(path)
     held = header.get("part")
@@ -58,7 +64,7 @@ def load_model(
     model: VAE = build(header["config"])
     network: nn.Module = model if part is None else getattr(model, part)
     load_weights(network, tensors, path, part)
-    return network.to(device).eval()
+    return network.to(pick_device(device)).eval()
 
 
 def require_config(model: VAE) -> None:
@@ -73,30 +79,82 @@ def require_config(model: VAE) -> None:
         json.dumps(model.config)
     except TypeError as error:
         raise wrong("model", "a configuration that JSON can hold", error) from None
+    with torch.device("meta"):
+        built = anatomy(build(model.config))
+    if changed := [name for name, part in anatomy(model).items() if built.get(name) != part]:
+        got = f"another {changed[0]}; put it into a builder that vaebook.register makes known"
+        raise wrong("model", "one as its configuration builds it", got)
+
+
+def anatomy(model: nn.Module) -> dict[str, str]:
+    """Describe the innermost modules and the weights of a model, by name."""
+    inside = model.named_modules()
+    parts = {name: repr(each) for name, each in inside if not any(each.children())}
+    parts |= {name: f"{[*value.shape]}" for name, value in model.state_dict().items()}
+    return {name.replace(COMPILED, ""): part for name, part in parts.items()}
 
 
 def write(
-    path: str | Path, model: VAE, extra: dict[str, Tensor] | None = None,
+    path: str | Path, model: nn.Module, extra: dict[str, Tensor] | None = None,
     header: dict[str, Any] | None = None, part: str | None = None,
 ) -> None:  # fmt: skip
     """Write model, `extra` tensors and `header` to a file that replaces the old one at once."""
+    model = getattr(model, COMPILED[:-1], model)
+    if not isinstance(model, VAE):
+        raise wrong("model", "a VAE", type(model).__name__)
     require_config(model)
     network = model if part is None else getattr(model, choose("part", part, PARTS))
-    path = Path(path).expanduser()
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {f"{_prefix(part)}{name}": value for name, value in network.state_dict().items()}
     tensors |= extra or {}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    content = {"format": FORMAT, "version": version("vaebook")}
+    tensors = {
+        name.replace(COMPILED, ""): value.detach().cpu().contiguous()
+        for name, value in tensors.items()
+    }
+    check_finite(tensors, "model", "to save")
+    content = {"format": FORMAT, "version": version("vaebook"), "checksum": checksum(tensors)}
     content |= {"config": model.config, "part": part}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        # Not by `save_file`, which lets nobody but the owner read what it writes.
-        metadata = {"vaebook": json.dumps(content | (header or {}))}
-        temporary.write_bytes(to_bytes(tensors, metadata))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # Not by `save_file`, which lets nobody but the owner read what it writes.
+    metadata = {"vaebook": json.dumps(content | (header or {}))}
+    write_file(Path(path).expanduser(), to_bytes(tensors, metadata))
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file that replaces an old one at once, and only when it is whole on the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mask = os.umask(0)
+    os.umask(mask)
+    # A name of its own: also another thread or machine may be writing to this place.
+    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        temporary = Path(file.name)
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+            temporary.chmod(0o666 & ~mask)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    with suppress(OSError):  # Windows has no folders to flush
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+
+
+def checksum(tensors: dict[str, Tensor]) -> str:
+    """Return a checksum of the bytes of all tensors."""
+    total = 0
+    for name in sorted(tensors):
+        content = tensors[name].reshape(-1).view(torch.uint8).numpy().data
+        total = zlib.crc32(content, zlib.crc32(name.encode(), total))
+    return f"{total:08x}"
+
+
+def check_finite(tensors: dict[str, Tensor], argument: str, what: str) -> None:
+    """Raise a ValueError that names the first tensor with a value that is not finite."""
+    for name, value in tensors.items():
+        if not value.isfinite().all():
+            raise wrong(argument, f"finite numbers {what}", f"others in {name}")
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -119,6 +177,8 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         newer = f"vaebook {' '.join(str(header.get('version'))[:40].split())}"
         older = f"this older version, {version('vaebook')}"
         raise ValueError(f"path: {path} was written by {newer}; {older}, cannot read it")
+    if header.get("checksum") not in (None, checksum(tensors)):
+        raise ValueError(f"path: {path} is damaged: its tensors do not have its checksum")
     return header, tensors
 
 
@@ -127,9 +187,13 @@ def load_weights(
 ) -> None:
     """Copy the tensors of a file into a model or its part, which must have been built alike."""
     prefix = _prefix(part)
-    names = {name for name in tensors if name.startswith(prefix)}
+    held = {n.removeprefix(prefix): tensors[n] for n in tensors if n.startswith(prefix)}
+    check_finite(held, "path", f"in {path}")
     try:
-        model.load_state_dict({name.removeprefix(prefix): tensors[name] for name in names})
+        for name, value in model.state_dict().items():
+            if name in held and held[name].is_floating_point() != value.is_floating_point():
+                raise RuntimeError(f"{name} is {held[name].dtype}")
+        model.load_state_dict(held)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise ValueError(f"path: the weights in {path} do not fit the model: {reason}") from None

@@ -270,8 +270,12 @@ def check(
     one_of("keep", keep, "last", "best")
     if checkpoint is not None:
         require_config(model)
-        if Path(checkpoint).expanduser().is_dir():
-            raise wrong("checkpoint", "a file", f"the folder {checkpoint}")
+        path = Path(checkpoint).expanduser()
+        if path.is_dir():
+            raise wrong("checkpoint", "a file", f"the folder {path}")
+        if path.exists() and not resume:
+            wanted = "a new file, or resume=True to go on from the one that is there"
+            raise wrong("checkpoint", wanted, path)
     elif resume or keep == "best":
         raise wrong("resume" if resume else "keep", "a checkpoint, too", "checkpoint=None")
     if keep == "best" and validation is None:
