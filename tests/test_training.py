@@ -379,6 +379,7 @@ def test_images_that_do_not_fit_are_refused(kind):
         ("optimizer", lambda parameters: None),
         ("lr", lambda done: 1e-3 - 2e-3 * done),
         ("lr", lambda done: 1e-3 if done < 0.5 else None),
+        ("objective", 3),
         ("callbacks", [3]),
         ("callbacks", [vb.EarlyStopping]),
         ("callbacks", print),
@@ -399,6 +400,15 @@ def test_arguments_that_do_not_fit_are_refused(argument, value):
     assert "\n" not in str(error.value)
     if argument != "lr" or not callable(value):  # what is wrong later is met later
         assert_same_weights(model, new_model())
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("kind", ["none", "plain module", "double"])
+def test_what_is_no_model_is_refused(kind):
+    model = {"none": None, "plain module": torch.nn.Linear(2, 2), "double": new_model().double()}
+    with pytest.raises(ValueError, match=r"^model: expected .* got ") as error:
+        fit(model[kind], TRAIN)
+    assert "\n" not in str(error.value)
 
 
 def test_one_image_is_refused():

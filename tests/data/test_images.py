@@ -272,3 +272,9 @@ def test_no_path_is_not_the_current_folder():
     for nothing in ("", " "):
         with pytest.raises(ValueError, match=r"^name_or_path: expected a path or one of mnist"):
             vb.load(nothing)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_images_of_an_array_say_what_takes_arrays():
+    with pytest.raises(ValueError, match=r"^images: expected a tensor; as_images takes arrays"):
+        Images(np.zeros((3, 1, 8, 8), np.uint8))

@@ -128,6 +128,8 @@ def prepare(images: Any, image_shape: ImageShape, device: Device, name: str = "i
 
 def check_pixels(pixels: Tensor, name: str) -> None:
     """Raise a ValueError that begins with `name` unless `pixels` are what `Images` can hold."""
+    if not isinstance(pixels, Tensor):
+        raise wrong(name, "a tensor; as_images takes arrays, too", type(pixels).__name__)
     if pixels.ndim != 4 or 0 in pixels.shape:
         raise wrong(name, "at least one image, [N, C, H, W]", _describe(pixels))
     if pixels.dtype != torch.uint8:

@@ -98,7 +98,7 @@ def fit(
     ['train', 'validation']
     """
     positive(epochs=epochs, batch_size=batch_size)
-    check_choices(optimizer, clip, precision, seed)
+    check_choices(model, objective, optimizer, clip, precision, seed)
     epochs, batch_size, seed = int(epochs), int(batch_size), int(seed)
     heard.check(model, checkpoint, resume, keep, validation, callbacks)
     rate_at = as_schedule(lr)
@@ -249,8 +249,17 @@ def as_schedule(lr: Rate | None) -> Callable[[float], float | None]:
     return rate_at
 
 
-def check_choices(optimizer: Any, clip: Any, precision: Any, seed: Any) -> None:
+def check_choices(
+    model: Any, objective: Any, optimizer: Any, clip: Any, precision: Any, seed: Any
+) -> None:
     """Raise a ValueError that names the first of the arguments that does not fit."""
+    if not isinstance(getattr(model, "_orig_mod", model), VAE):  # within what torch.compile returns
+        raise wrong("model", "a VAE", type(model).__name__)
+    if kinds := {value.dtype for value in model.parameters()} - {torch.float32}:
+        got = ", ".join(map(str, kinds))
+        raise wrong("model", "weights in float32, which precision= makes faster", got)
+    if not callable(objective):
+        raise wrong("objective", "a function of a model and a batch", repr(objective))
     if not callable(optimizer):
         choose("optimizer", optimizer, NAMES)
     if clip is not None:
