@@ -70,6 +70,21 @@ def unchecked():
 
 
 @pytest.fixture(autouse=True)
+def _forget_what_is_registered():
+    """Take back what a test, or a doctest, has made known to files."""
+    registry = sys.modules.get("vaebook.models.registry")
+    if registry is None:
+        yield
+        return
+    tables = registry.BUILDERS, registry.LIKELIHOODS
+    before = [dict(table) for table in tables]
+    yield
+    for table, entries in zip(tables, before, strict=True):
+        table.clear()
+        table.update(entries)
+
+
+@pytest.fixture(autouse=True)
 def _close_figures():
     """Close the figures a test has opened, before matplotlib warns that there are many."""
     yield

@@ -79,16 +79,6 @@ print(json.dumps(found))
 """
 
 
-@pytest.fixture(autouse=True)
-def _as_before():
-    """Forget what a test registers."""
-    tables = [(table, dict(table)) for table in (BUILDERS, LIKELIHOODS)]
-    yield
-    for table, before in tables:
-        table.clear()
-        table.update(before)
-
-
 @pytest.fixture
 def own():
     """What a user's module defines, registered."""
