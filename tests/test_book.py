@@ -14,8 +14,8 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 BOOK = ROOT / "book"
-# The first page and the last have no lesson to sum up and nothing to exercise.
-NO_LESSON = {"00-welcome", "90-references"}
+# The first page and the last two have no lesson to sum up and nothing to exercise.
+NO_LESSON = {"00-welcome", "85-what-this-book-claims", "90-references"}
 
 
 def _load_make_notebooks():
