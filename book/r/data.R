@@ -1,8 +1,8 @@
 library(torch)
 library(torchvision)
 
-kmnist <- kmnist_dataset(
+mnist <- mnist_dataset(
   root = "data", train = TRUE, download = TRUE,
   transform = transform_to_tensor   # scales to [0, 1], adds the channel
 )
-batches <- dataloader(kmnist, batch_size = 128, shuffle = TRUE)
+batches <- dataloader(mnist, batch_size = 128, shuffle = TRUE)

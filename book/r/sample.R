@@ -1,5 +1,5 @@
 model$eval()
 with_no_grad({
-  z <- torch_randn(64, 128)
+  z <- torch_randn(64, 2)
   samples <- torch_sigmoid(model$decoder(z))
 })
