@@ -8,6 +8,12 @@ REFUTATIONS = [
         "falls": 'assert data.stand_in or (ended.lowest_kl["warm-up"] > 0.5)',
     },
     {
+        "claim": "A code that the warm-up brought into use stays in use without help.",
+        "says": "The collapsed model is trained on in place of the one with the warm-up.",
+        "change": ("go_on(alive)}", "go_on(collapsed)}"),
+        "falls": 'assert data.stand_in or rest["warm-up"]',
+    },
+    {
         "claim": "Free bits take the mean over the batch before the maximum, as the package does.",
         "says": "The maximum is taken for each image, before the mean over the batch.",
         "change": (

@@ -26,6 +26,12 @@ REFUTATIONS = [
         "falls": 'assert tables["no exp"]["honest loss"].min()',
     },
     {
+        "claim": "For correct code the honest loss is the printed loss, but for the noise.",
+        "says": "The honest loss is computed on the training images.",
+        "change": ("vb.evaluate(repaired, test)", "vb.evaluate(repaired, train)"),
+        "falls": 'assert (tables["right"]["honest loss"] - tables["right"].loss).abs()',
+    },
+    {
         "claim": "A summed reconstruction and an averaged KL print a lower loss than correct code.",
         "says": "Both terms are summed.",
         "change": (
@@ -68,6 +74,12 @@ REFUTATIONS = [
             "    return mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)",
         ),
         "falls": "assert all(len(caught[bug]) == 1 for bug in bugs)",
+    },
+    {
+        "claim": "The five checks of preflight find five bugs before the first epoch.",
+        "says": "The untrained model with batch norm is put into evaluation mode.",
+        "change": ("16, width=8).train()", "16, width=8).eval()"),
+        "falls": "assert found == [caught[bug] for bug in bugs[:5]]",
     },
 ]
 
