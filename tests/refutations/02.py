@@ -14,7 +14,7 @@ REFUTATIONS = [
             "vb.sample_posterior(plane, images).numpy()",
             "vb.sample_prior(plane, count, seed=3).numpy()",
         ),
-        "falls": "assert abs(control - 0.5) < 0.05 < apart",
+        "falls": "abs(control - 0.5) < 0.05 < apart",
     },
     {
         "claim": "The codes of all images come near the prior but can be told apart from it.",
@@ -23,7 +23,7 @@ REFUTATIONS = [
             "vb.sample_prior(plane, count, seed=2).numpy()",
             "0.5 * vb.sample_prior(plane, count, seed=2).numpy()",
         ),
-        "falls": "assert abs(control - 0.5) < 0.05 < apart",
+        "falls": "abs(control - 0.5) < 0.05 < apart",
     },
     {
         "claim": "Two principal components hide classes that 128 dimensions separate.",
@@ -35,19 +35,19 @@ REFUTATIONS = [
         "claim": "t-SNE keeps neighbourhoods, but not the distances between its islands.",
         "says": "Both runs start from the same arrangement.",
         "change": ("random_state=seed)", "random_state=0)"),
-        "falls": "assert min(kept) > flat + 0.2 and agreement",
+        "falls": "min(kept) > in_space - 0.05 and agreement",
     },
     {
         "claim": "t-SNE keeps neighbourhoods, but not the distances between its islands.",
         "says": "The maps are shown with the codes of other images.",
         "change": ("fit_transform(some)", "fit_transform(some[::-1])"),
-        "falls": "assert min(kept) > flat + 0.2 and agreement",
+        "falls": "min(kept) > in_space - 0.05 and agreement",
     },
     {
         "claim": "A grid of quantiles shows the classes that are generated; one to ±8 does not.",
         "says": "The quantile grid is laid in equal steps.",
         "change": ('spacing="quantiles")', 'spacing="equal")'),
-        "falls": 'assert distance["quantiles"]',
+        "falls": 'distance["quantiles"] < 0.3',
     },
     {
         "claim": "Decoding and encoding returns a code within the prior, and loses it far outside.",
@@ -56,7 +56,7 @@ REFUTATIONS = [
             "radii[:, None, None] * direction",
             "torch.ones_like(radii)[:, None, None] * direction",
         ),
-        "falls": "assert far > 10 * near",
+        "falls": "far > 10 * near",
     },
     {
         "claim": "Halfway on a walk there is one picture, halfway through a fade there are two.",
@@ -65,7 +65,7 @@ REFUTATIONS = [
             "halfway = vb.decode(wide, (a + b) / 2)",
             "halfway = (vb.decode(wide, a) + vb.decode(wide, b)) / 2",
         ),
-        "falls": 'assert ghosts["walk"] < 2 * ghosts["ends"]',
+        "falls": 'ghosts["walk"] < 1.6 * ghosts["ends"]',
     },
 ]
 
@@ -73,7 +73,7 @@ NEUTRAL = [
     {
         "says": "The images of a pair are named in the other order.",
         "change": ("a, b = code[0::2], code[1::2]", "b, a = code[0::2], code[1::2]"),
-        "holds": 'assert ghosts["walk"] < 2 * ghosts["ends"]',
+        "holds": 'ghosts["walk"] < 1.6 * ghosts["ends"]',
     },
     {
         "says": "The classes' neighbours are judged by labels in a plain list.",
