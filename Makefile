@@ -22,6 +22,7 @@ help: ## list the commands
 book: $(STAMP) ## run every chapter and build the pages into _build/html
 	rm -rf _build/html _build/.doctrees _build/.jupyter_cache _build/jupyter_execute book/runs
 	$(PY) -m vaebook data kmnist mnist cifar10 fashion_mnist || echo "Some chapters run on a stand-in."
+	$(PY) book/execute.py
 	$(VENV)/bin/jupyter-book build -n -W --keep-going .
 	$(PY) -m pytest tests/test_site.py
 

@@ -18,15 +18,16 @@ BOOK = ROOT / "book"
 NO_LESSON = {"00-welcome", "85-what-this-book-claims", "90-references"}
 
 
-def _load_make_notebooks():
-    spec = importlib.util.spec_from_file_location("make_notebooks", BOOK / "make_notebooks.py")
+def load(name):
+    """Import a script of the book's folder."""
+    spec = importlib.util.spec_from_file_location(name, BOOK / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 
 
-make_notebooks = _load_make_notebooks()
+make_notebooks = load("make_notebooks")
 CHAPTERS = make_notebooks.chapters()
 LESSONS = [name for name in CHAPTERS if name not in NO_LESSON]
 R_FILES = sorted((BOOK / "r").glob("*.R"))
@@ -134,3 +135,23 @@ def test_no_tracked_file_names_a_place_on_one_machine():
             continue
         found += [f"{name}: {line[:120]}" for line in text.splitlines() if place.search(line)]
     assert not found, "\n".join(found)
+
+
+def test_chapters_run_side_by_side_are_found_by_the_build_and_failures_are_not(tmp_path, capsys):
+    execute = load("execute")
+    head = "---\nfile_format: mystnb\nkernelspec:\n  name: python3\n---\n\n# Title\n\n"
+    cells = {"good": "6 * 7", "bad": "1 / 0", "after": "open('good.txt').read()"}
+    cells["good"] += "\nopen('good.txt', 'w').write('42')"
+    paths = {name: tmp_path / f"{name}.md" for name in cells}
+    for name, path in paths.items():
+        text = f"{head}```{{code-cell}} python\n{cells[name]}\n```\n"
+        path.write_text(text, encoding="utf-8")
+    cache = execute.get_cache(tmp_path / "cache")
+    execute.execute_all([[paths["good"], paths["after"]], [paths["bad"]]], cache, 60, at_once=2)
+    assert "bad: CellExecutionError, left to the build" in capsys.readouterr().out
+    found = {name: execute.read(path) for name, path in paths.items()}
+    assert cache.merge_match_into_notebook(found["good"])[1].cells[-1].outputs[0].data
+    text = cache.merge_match_into_notebook(found["after"])[1].cells[-1].outputs[0].data
+    assert text["text/plain"] == "'42'"
+    with pytest.raises(KeyError):
+        cache.match_cache_notebook(found["bad"])

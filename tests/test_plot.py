@@ -303,7 +303,7 @@ def test_a_traversal_tells_where_its_codes_lie():
     (ax,) = fig.axes
     assert ax.get_xlabel() == "$z_{3}$ (equal steps)"
     assert ax.get_ylabel() == "$z_{1}$"
-    ticks = ["-2.0", "-1.0", "0.0", "1.0", "2.0"]
+    ticks = ["−2.0", "−1.0", "0.0", "1.0", "2.0"]
     assert [label.get_text() for label in ax.get_xticklabels()] == ticks
     assert [label.get_text() for label in ax.get_yticklabels()] == ticks
     # The image above the last tick of x, beside the first of y, has the codes these tell.

@@ -98,10 +98,12 @@ def latent_scatter(
         ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0.1)
     if method is None:
         ax.set(xlim=(-limit, limit), ylim=(-limit, limit))
+        plate = {"fc": "white", "ec": "none", "pad": 1, "alpha": 0.85}
         for mass in (0.5, 0.95):
             radius = np.sqrt(-2 * np.log(1 - mass))  # of a circle holding that mass of N(0, I)
             ax.add_patch(Circle((0, 0), radius, fill=False, ec="#666666", ls=":", lw=1))
-            ax.text(0, -radius, f"{mass:.0%} of the prior", size=8, ha="center", va="top", zorder=2)
+            name = f"{mass:.0%} of the prior"
+            ax.text(0, -radius, name, size=10, ha="center", va="center", bbox=plate)
         outside = int((np.abs(points) > limit).any(axis=1).sum())
         ax.set_title(f"{len(points):,} images, {outside:,} outside the frame", size=10)
     return ax.figure

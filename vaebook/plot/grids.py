@@ -111,9 +111,10 @@ def traversal(grid: Any, *, ax: Any = None) -> Figure:
     (ax,) = axes_for(ax, (0.75 * steps + 0.6, 0.75 * steps + 0.6))
     sheet = tile(grid.images.flatten(0, 1), steps, gap=0)
     ax.imshow(sheet, extent=(0, steps, 0, steps), aspect=height / width)
-    ticks, values = np.arange(steps) + 0.5, [f"{value:.1f}" for value in grid.values]
+    ticks = np.arange(steps) + 0.5
+    values = [f"{value:.1f}".replace("-", "−") for value in grid.values]
     ax.set(xticks=ticks, yticks=ticks, xticklabels=values, yticklabels=values, frame_on=False)
-    ax.tick_params(length=0)
+    ax.tick_params(length=0, labelsize=11)
     x, y = (f"$z_{{{dim + 1}}}$" for dim in grid.dims)
     spacing = "prior quantiles" if grid.spacing == "quantiles" else "equal steps"
     ax.set(xlabel=f"{x} ({spacing})", ylabel=y)

@@ -1,0 +1,78 @@
+"""Run the chapters side by side, for a build that then finds them in its cache.
+
+Few chapters gain much from a second core, so a core for each of two chapters at once is the better
+use. A chapter that fails here is not cached: the build runs it again, and fails as it should.
+
+    python book/execute.py
+"""
+
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+
+import yaml
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
+from make_notebooks import BOOK, chapters
+from myst_nb.core.read import read_myst_markdown_notebook
+from myst_parser.config.main import MdParserConfig
+from nbclient import NotebookClient
+
+CACHE = BOOK.parent / "_build" / ".jupyter_cache"
+ONE_AFTER_THE_OTHER = ["01-a-first-vae", "02-inside-the-latent-space"]  # the second reads models
+MEASURES_SPEED = "18-from-minutes-to-a-second"  # and wants the machine for itself: the build's
+MOST_AT_ONCE = 4  # for the sake of memory
+
+_one_writer = Lock()  # because the cache is a database
+
+
+def read(path):
+    """Read a chapter as the build reads it."""
+    text = path.read_text(encoding="utf-8")
+    return read_myst_markdown_notebook(text, config=MdParserConfig(), add_source_map=False)
+
+
+def execute(path, cache, timeout):
+    """Run a chapter and put it into the cache; say in a line how that went."""
+    notebook, began = read(path), time.perf_counter()
+    resources = {"metadata": {"path": str(path.parent)}}
+    try:  # without timings, which would stand in the cells' options, by which the build looks
+        run = NotebookClient(notebook, timeout=timeout, resources=resources, record_timing=False)
+        run.execute()
+    except Exception as error:  # of a cell or of its kernel: the build is to tell of it in full
+        print(f"{path.stem}: {type(error).__name__}, left to the build", flush=True)
+        return
+    seconds = time.perf_counter() - began
+    bundle = CacheBundleIn(notebook, str(path), data={"execution_seconds": seconds})
+    with _one_writer:
+        cache.cache_notebook_bundle(bundle, overwrite=True, check_validity=False)
+    print(f"{path.stem}: {seconds:.0f} s", flush=True)
+
+
+def execute_all(jobs, cache, timeout, at_once):
+    """Run lists of chapters, each list in its order, so many lists at once."""
+    # What is to be a kernel's environment is that of this process.
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // at_once))
+
+    def run(paths):
+        for path in paths:
+            execute(path, cache, timeout)
+
+    with ThreadPoolExecutor(at_once) as pool:
+        list(pool.map(run, jobs))
+
+
+def main():
+    """Run the chapters of the book, those first that take long."""
+    config = yaml.safe_load((BOOK.parent / "_config.yml").read_text(encoding="utf-8"))
+    others = [n for n in reversed(chapters()) if n not in [*ONE_AFTER_THE_OTHER, MEASURES_SPEED]]
+    jobs = [ONE_AFTER_THE_OTHER, *([name] for name in others)]
+    paths = [[BOOK / f"{name}.md" for name in job] for job in jobs]
+    at_once = min(MOST_AT_ONCE, os.cpu_count() or 1)
+    execute_all(paths, get_cache(CACHE), config["execute"]["timeout"], at_once)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
