@@ -6,6 +6,7 @@ use. A chapter that fails here is not cached: the build runs it again, and fails
     python book/execute.py
 """
 
+import asyncio
 import os
 import sys
 import time
@@ -15,23 +16,14 @@ from threading import Lock
 import yaml
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
-from make_notebooks import BOOK, chapters
-from myst_nb.core.read import read_myst_markdown_notebook
-from myst_parser.config.main import MdParserConfig
+from make_notebooks import BOOK, CACHE, chapters, read
 from nbclient import NotebookClient
 
-CACHE = BOOK.parent / "_build" / ".jupyter_cache"
 ONE_AFTER_THE_OTHER = ["01-a-first-vae", "02-inside-the-latent-space"]  # the second reads models
 MEASURES_SPEED = "18-from-minutes-to-a-second"  # and wants the machine for itself: the build's
 MOST_AT_ONCE = 4  # for the sake of memory
 
 _one_writer = Lock()  # because the cache is a database
-
-
-def read(path):
-    """Read a chapter as the build reads it."""
-    text = path.read_text(encoding="utf-8")
-    return read_myst_markdown_notebook(text, config=MdParserConfig(), add_source_map=False)
 
 
 def execute(path, cache, timeout):
@@ -40,7 +32,7 @@ def execute(path, cache, timeout):
     resources = {"metadata": {"path": str(path.parent)}}
     try:  # without timings, which would stand in the cells' options, by which the build looks
         run = NotebookClient(notebook, timeout=timeout, resources=resources, record_timing=False)
-        run.execute()
+        asyncio.run(run.async_execute())
     except Exception as error:  # of a cell or of its kernel: the build is to tell of it in full
         print(f"{path.stem}: {type(error).__name__}, left to the build", flush=True)
         return

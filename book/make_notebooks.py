@@ -20,13 +20,14 @@ from pathlib import Path
 
 import nbformat
 import yaml
+from jupyter_cache import get_cache
 from myst_nb.core.read import read_myst_markdown_notebook
 from myst_parser.config.main import MdParserConfig
 from PIL import Image
 from pybtex.database import parse_file
 
 BOOK = Path(__file__).resolve().parent
-EXECUTED = BOOK.parent / "_build" / "jupyter_execute" / BOOK.name
+CACHE = BOOK.parent / "_build" / ".jupyter_cache"  # of the last build
 MAX_BYTES = 1_000_000
 
 FIRST_CELL = """\
@@ -69,10 +70,15 @@ class Chapter:
         return str(int(self.name[:2]))
 
 
+def read(path):
+    """Read a chapter as a notebook, as the build does."""
+    text = path.read_text(encoding="utf-8")
+    return read_myst_markdown_notebook(text, config=MdParserConfig(), add_source_map=False)
+
+
 def read_chapter(path):
     """Read one chapter and number its exercises, equations and figures as the pages do."""
-    text = path.read_text(encoding="utf-8")
-    notebook = read_myst_markdown_notebook(text, config=MdParserConfig(), add_source_map=False)
+    notebook = read(path)
     chapter = Chapter(path.stem, notebook.cells)
     counts = {"exercise": 0, "equation": 0, "figure": 0}
 
@@ -387,13 +393,12 @@ def _tags(cell):
 
 def add_outputs(made, name):
     """Copy into a notebook the outputs which the last build of the book computed."""
-    path = EXECUTED / f"{name}.ipynb"
-    if not path.exists():
-        raise SystemExit(f"{name}: the last build left no outputs; run `make book` first")
-    ran = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    try:
+        _, ran = get_cache(CACHE).merge_match_into_notebook(read(BOOK / f"{name}.md"))
+    except KeyError:
+        raise SystemExit(f"{name}: the last build did not run this code; run `make book`") from None
+    ran = [c for c in ran.cells if c.cell_type == "code"]
     code = [c for c in made.cells if c.cell_type == "code"]
-    if [c.source for c in ran] != [c.source for c in code]:
-        raise SystemExit(f"{name}: its code has changed since the last build; run `make book`")
     for number, (cell, executed) in enumerate(zip(code, ran, strict=True), 1):
         cell.execution_count = number
         cell.outputs = [_tidy(output, number) for output in executed.outputs]
