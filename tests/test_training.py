@@ -975,6 +975,17 @@ def test_progress_is_lines_where_there_is_no_terminal(capsys):
         assert f"{row['loss']:.2f} nats per image" in line
 
 
+def test_a_resumed_run_says_where_it_goes_on(capsys, tmp_path):
+    for epochs, told in (
+        (2, ""),
+        (3, "resumed after epoch 2 of 3\n"),
+        (3, "resumed after epoch 3 of 3\n"),
+    ):
+        capsys.readouterr()
+        vb.fit(new_model(), TRAIN, epochs=epochs, checkpoint=tmp_path / "c", resume=True)
+        assert capsys.readouterr().out.startswith(told)
+
+
 def test_no_progress_is_silence(capsys):
     fit(new_model(), TRAIN, validation=TEST, snapshots=2)
     vb.evaluate(new_model(), TEST)

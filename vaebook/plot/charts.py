@@ -7,6 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
+from matplotlib.patheffects import withStroke
 
 from vaebook.checks import one_each
 from vaebook.models.summary import Layer, summary
@@ -98,12 +99,12 @@ def latent_scatter(
         ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0.1)
     if method is None:
         ax.set(xlim=(-limit, limit), ylim=(-limit, limit))
-        plate = {"fc": "white", "ec": "none", "pad": 1, "alpha": 0.85}
+        over_dots = [withStroke(linewidth=3, foreground="white")]
         for mass in (0.5, 0.95):
             radius = np.sqrt(-2 * np.log(1 - mass))  # of a circle holding that mass of N(0, I)
             ax.add_patch(Circle((0, 0), radius, fill=False, ec="#666666", ls=":", lw=1))
             name = f"{mass:.0%} of the prior"
-            ax.text(0, -radius, name, size=10, ha="center", va="center", bbox=plate)
+            ax.text(0, -radius, name, size=10, ha="center", va="center", path_effects=over_dots)
         outside = int((np.abs(points) > limit).any(axis=1).sum())
         ax.set_title(f"{len(points):,} images, {outside:,} outside the frame", size=10)
     return ax.figure

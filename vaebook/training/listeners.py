@@ -114,6 +114,8 @@ class Bar(Listener):
     def on_start(self, run: Run) -> None:
         steps = run.epochs * run.steps - run.step
         self.bar = Progress(steps, enabled=self.enabled and run.team.rank == 0)
+        if run.epoch:
+            self.bar.line(f"resumed after epoch {run.epoch} of {run.epochs}")
 
     def on_step(self, run: Run) -> None:
         note = None
