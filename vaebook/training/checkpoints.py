@@ -6,7 +6,7 @@ import zlib
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from secrets import token_hex
 from typing import Any, overload
 
 import torch
@@ -123,20 +123,16 @@ def write(
 def write_file(path: Path, content: bytes) -> None:
     """Write a file that replaces an old one at once, and only when it is whole on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    mask = os.umask(0)
-    os.umask(mask)
     # A name of its own: also another thread or machine may be writing to this place.
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        temporary = Path(file.name)
-        try:
+    temporary = path.with_name(f".{path.name}.{token_hex(4)}")
+    try:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-            file.close()
-            temporary.chmod(0o666 & ~mask)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
     with suppress(OSError):  # Windows has no folders to flush
         folder = os.open(path.parent, os.O_RDONLY)
         os.fsync(folder)
