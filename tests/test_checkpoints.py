@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import vaebook as vb
+from vaebook.training.checkpoints import load_weights, read
 
 BUILD = {
     "conv": lambda: vb.conv_vae((3, 17, 20), latent_dim=3, width=2),
@@ -215,6 +216,43 @@ def test_a_compiled_model_is_saved_as_the_plain_one(saved, tmp_path, part):
         decoder = again if part else again.decoder
         plain = getattr(model.decoder, "_orig_mod", model.decoder).eval()
         torch.testing.assert_close(decoder(codes), plain(codes))
+
+
+def odd_vae(image_shape, latent_dim):
+    """A builder that needs numbers, shares weights, and has modules whose words tell a device."""
+    model = vb.dense_vae(image_shape, latent_dim, hidden=(9,))
+    model.encoder.rate = float(torch.linspace(0, 1, 3)[1])
+    model.encoder.log_var.weight = model.encoder.mean.weight
+    model.encoder.more = torch.nn.ParameterDict({"x": torch.nn.Parameter(torch.ones(2))})
+    torch.nn.utils.parametrizations.orthogonal(model.encoder.mean)
+    return model
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["odd", "compiled encoder"])
+def test_unusual_models_are_saved_too(kind, tmp_path):
+    build = vb.register(odd_vae)
+    model = build((1, 4, 4), 2) if kind == "odd" else vb.dense_vae((1, 4, 4), 2)
+    if kind == "compiled encoder":
+        model.encoder = torch.compile(model.encoder)
+    vb.save(model, tmp_path / "model")
+    z = torch.randn(3, 2)
+    assert vb.load_model(tmp_path / "model").decode(z).equal(model.eval().decode(z))
+
+
+@pytest.mark.parametrize("part", ["all", "decoder"])
+def test_weights_are_taken_up_by_a_compiled_model(saved, part):
+    model, path = saved
+    _, tensors = read(path)
+    other = BUILD["conv"]()
+    compiled = torch.compile(other) if part == "all" else other
+    if part == "decoder":
+        other.decoder = torch.compile(other.decoder)
+    load_weights(compiled, tensors, path)
+    expected = model.state_dict()
+    state = {name.replace("_orig_mod.", ""): value for name, value in other.state_dict().items()}
+    assert state.keys() == expected.keys()
+    assert all(value.equal(expected[name]) for name, value in state.items())
 
 
 def test_saving_draws_no_random_numbers(saved, tmp_path):

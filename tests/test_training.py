@@ -753,8 +753,9 @@ def test_all_listeners_hear_the_end_also_when_one_fails():
     def keep(model, rows):
         states.append({k: v.clone() for k, v in model.state_dict().items()})
 
-    with pytest.raises(OSError, match="no disk"):
+    with pytest.raises(OSError, match="no disk") as error:
         fit(model, TRAIN, callbacks=[Fails(), stop, keep], **options)
+    assert len(error.value.history.rows) > 1
     assert all(value.equal(states[0][name]) for name, value in model.state_dict().items())
 
 

@@ -67,7 +67,7 @@ def find(name: str, root: Path, download: bool) -> tuple[list[Images], str]:
 
 def sources(name: str, public: Any, root: Path) -> list[tuple[str, Any, tuple[float, ...]]]:
     """Return each way to a set: in words, as a function, and the pauses before its tries."""
-    mirror = os.path.expanduser(os.environ.get("VAEBOOK_MIRROR", ""))
+    mirror = os.path.expanduser(os.environ.get("VAEBOOK_MIRROR", "").removeprefix("file://"))
     ways: list[tuple[str, Any, tuple[float, ...]]] = [
         ("torchvision's files", lambda: read(public, root), (0.0,)),
         ("downloaded through torchvision", lambda: fetch(public, root), PAUSES),
@@ -97,7 +97,7 @@ def mirrored(public: Any, mirror: str) -> Any:
 def fetch(public: Any, root: Path, mirror: str = "") -> list[Images]:
     """Download a data set beside its place, read all of it, and then rename file by file."""
     with downloading(root) as work:
-        if mirror and Path(mirror).is_dir():  # nothing is downloaded that lies where it belongs
+        if mirror and "://" not in mirror:  # a folder: what lies where it belongs is not downloaded
             names = [name for name, _ in getattr(public, "resources", [])]
             raw = Path(work, public.__name__, "raw") if names else work
             raw.mkdir(parents=True, exist_ok=True)

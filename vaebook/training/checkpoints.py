@@ -81,17 +81,27 @@ def require_config(model: VAE) -> None:
         raise wrong("model", "a configuration that JSON can hold", error) from None
     if model.config.get("builder") not in BUILDERS:
         return  # a user's own, who knows how to read it again
-    with torch.device("meta"):
-        built = anatomy(build(model.config))
-    if changed := [name for name, part in anatomy(model).items() if built.get(name) != part]:
-        got = f"another {changed[0]}; put it into a builder that vaebook.register makes known"
-        raise wrong("model", "one as its configuration builds it", got)
+    # Without memory where that will do; some builders need numbers, and some modules tell them.
+    for device in ("meta", "cpu"):
+        try:
+            with torch.random.fork_rng(devices=[]), torch.device(device):
+                built = anatomy(build(model.config))
+        except Exception:
+            if device == "cpu":
+                raise
+            continue
+        changed = [name for name, part in anatomy(model).items() if built.get(name) != part]
+        if not changed:
+            return
+    got = f"another {changed[0]}; put it into a builder that vaebook.register makes known"
+    raise wrong("model", "one as its configuration builds it", got)
 
 
 def anatomy(model: nn.Module) -> dict[str, str]:
     """Describe the innermost modules and the weights of a model, by name."""
-    inside = model.named_modules()
-    parts = {name: repr(each) for name, each in inside if not any(each.children())}
+    leaves = {n: each for n, each in model.named_modules() if next(each.children(), None) is None}
+    lists = nn.ParameterList | nn.ParameterDict  # whose words hold a device
+    parts = {name: repr(each) for name, each in leaves.items() if not isinstance(each, lists)}
     parts |= {name: f"{[*value.shape]}" for name, value in model.state_dict().items()}
     return {name.replace(COMPILED, ""): part for name, part in parts.items()}
 
@@ -109,7 +119,7 @@ def write(
     tensors = {f"{_prefix(part)}{name}": value for name, value in network.state_dict().items()}
     tensors |= extra or {}
     tensors = {
-        name.replace(COMPILED, ""): value.detach().cpu().contiguous()
+        name.replace(COMPILED, ""): value.detach().cpu().contiguous().clone()  # none shared
         for name, value in tensors.items()
     }
     check_finite(tensors, "model", "to save")
@@ -185,7 +195,9 @@ def load_weights(
 ) -> None:
     """Copy the tensors of a file into a model or its part, which must have been built alike."""
     prefix = _prefix(part)
+    own = {name.replace(COMPILED, ""): name for name in model.state_dict()}
     held = {n.removeprefix(prefix): tensors[n] for n in tensors if n.startswith(prefix)}
+    held = {own.get(name, name): value for name, value in held.items()}
     check_finite(held, "path", f"in {path}")
     try:
         for name, value in model.state_dict().items():

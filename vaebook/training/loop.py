@@ -129,7 +129,11 @@ def fit(
         if resume and keeper.path.exists():
             keeper.restore(run)
     listeners += [each if isinstance(each, Listener) else Function(each) for each in callbacks]
-    return train(run, listeners)
+    try:
+        return train(run, listeners)
+    except BaseException as error:
+        error.history = run.history  # type: ignore[attr-defined]
+        raise
 
 
 def train(run: Run, listeners: list[Listener]) -> History:
@@ -173,9 +177,6 @@ def train(run: Run, listeners: list[Listener]) -> History:
                 stop = tell(listeners, "on_epoch", run)
     except KeyboardInterrupt:
         history.interrupted = True
-    except Exception as error:
-        error.history = history  # type: ignore[attr-defined]
-        raise
     finally:
         model.eval()
         with ExitStack() as last:  # which calls all of them, also when one raises
