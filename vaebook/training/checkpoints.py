@@ -21,7 +21,7 @@ from vaebook.training.devices import pick_device
 
 FORMAT = 1
 PARTS = {name: name for name in ("encoder", "decoder")}
-COMPILED = "_orig_mod."  # what torch.compile puts before names
+COMPILED = "_orig_mod."  # what torch.compile puts before the names inside of what it wraps
 
 
 def save(model: nn.Module, path: str | Path, part: str | None = None) -> None:
@@ -65,6 +65,14 @@ def load_model(
     network: nn.Module = model if part is None else getattr(model, part)
     load_weights(network, tensors, path, part)
     return network.to(pick_device(device)).eval()
+
+
+def as_vae(model: Any) -> VAE:
+    """Return a VAE, taken out of what torch.compile wraps around it, or raise a ValueError."""
+    inside = getattr(model, COMPILED.rstrip("."), model)
+    if not isinstance(inside, VAE):
+        raise wrong("model", "a VAE", type(model).__name__)
+    return inside
 
 
 def require_config(model: VAE) -> None:
@@ -111,9 +119,7 @@ def write(
     header: dict[str, Any] | None = None, part: str | None = None,
 ) -> None:  # fmt: skip
     """Write model, `extra` tensors and `header` to a file that replaces the old one at once."""
-    model = getattr(model, COMPILED[:-1], model)
-    if not isinstance(model, VAE):
-        raise wrong("model", "a VAE", type(model).__name__)
+    model = as_vae(model)
     require_config(model)
     network = model if part is None else getattr(model, choose("part", part, PARTS))
     tensors = {f"{_prefix(part)}{name}": value for name, value in network.state_dict().items()}

@@ -18,6 +18,7 @@ from vaebook.speed.graph import Recorded, can_record
 from vaebook.speed.kernels import lent
 from vaebook.speed.memory import keep_memory
 from vaebook.training import listeners as heard
+from vaebook.training.checkpoints import as_vae
 from vaebook.training.devices import fastest, measuring, pick_device, provenance, seeded
 from vaebook.training.history import History, Row, Score, sums
 from vaebook.training.listeners import Callback, Function, Listener, Run
@@ -254,9 +255,7 @@ def check_choices(
     model: Any, objective: Any, optimizer: Any, clip: Any, precision: Any, seed: Any
 ) -> None:
     """Raise a ValueError that names the first of the arguments that does not fit."""
-    if not isinstance(getattr(model, "_orig_mod", model), VAE):  # within what torch.compile returns
-        raise wrong("model", "a VAE", type(model).__name__)
-    if kinds := {value.dtype for value in model.parameters()} - {torch.float32}:
+    if kinds := {value.dtype for value in as_vae(model).parameters()} - {torch.float32}:
         got = ", ".join(map(str, kinds))
         raise wrong("model", "weights in float32, which precision= makes faster", got)
     if not callable(objective):
