@@ -12,7 +12,7 @@ STAMP  := $(VENV)/.installed
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book test refute notebooks lab bench gpu constraints clean
+.PHONY: help book test refute torture notebooks lab bench gpu constraints clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test: $(STAMP) ## check style and types, then run the tests
 # At most half an hour on two cores. The chapters run from the folder that VAEBOOK_DATA names.
 refute: $(STAMP) ## break the chapters on purpose: each central claim must fall (30 minutes)
 	$(PY) -m experiments.refute
+
+torture: $(STAMP) ## kill trainings 1,000 times: each must end as if undisturbed (20 minutes)
+	$(PY) -m experiments.torture
 
 notebooks: $(STAMP) ## make book/*.ipynb from the chapters and the outputs of the last `make book`
 	$(PY) book/make_notebooks.py

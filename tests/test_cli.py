@@ -1,5 +1,8 @@
+import io
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -11,6 +14,7 @@ from PIL import Image
 
 import vaebook as vb
 from vaebook.__main__ import main
+from vaebook.training.progress import Progress
 
 DATA = ["--data", "--offline", "--image-size"]
 OPTIONS = {
@@ -235,6 +239,173 @@ def test_a_command_not_understood_ends_with_two(command, capsys):
         main(command.split())
     assert stop.value.code == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+TINY = "train --data digits --image-size 16 --model dense --latent-dim 1 --device cpu --seed 4"
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Leave the pictures out, which take longer than the run."""
+    monkeypatch.setattr("vaebook.__main__._draw", lambda *_: None)
+
+
+def test_two_runs_do_not_share_a_folder(no_pictures, tmp_path, capsys):
+    out, codes = tmp_path / "run", []
+    command = [*TINY.split(), "--epochs", "1", "--out", str(out)]
+    load = vb.load
+
+    def load_twice(*args, **options):
+        """Begin the second run while the first one loads its images."""
+        if not codes:
+            codes.append(None)
+            codes.append(main(command))
+        return load(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vaebook.load", load_twice)
+        assert main(command) == 0
+    assert codes == [None, 2]
+    said = f"vaebook: --out: expected a folder of its own, got {out}, where a run is going on\n"
+    assert capsys.readouterr().err == said
+    assert names(out) == ["config.json", "history.csv", "model.safetensors"]
+
+
+def test_a_claim_does_not_outlive_a_killed_process(no_pictures, tmp_path):
+    code = "import os, sys; from pathlib import Path; from vaebook.training.runs import claimed\n"
+    code += "with claimed(Path(sys.argv[1]), True): os.kill(os.getpid(), 9)"
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert killed.returncode == -9
+    (tmp_path / ".model.safetensors.0123abcd").write_bytes(b"half")  # of a writer that was killed
+    assert names(tmp_path) == [".lock", ".model.safetensors.0123abcd"]
+    assert main([*TINY.split(), "--epochs", "1", "--out", str(tmp_path)]) == 0
+    assert names(tmp_path) == ["config.json", "history.csv", "model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--out {file}", "--out: expected a folder that can be written, got {file} (File exists)"),
+        ("--out {file}/run", "got {file}/run (Not a directory)"),
+        ("--out {folder}/none --resume", "got {folder}/none, which holds none"),
+        ("--out {folder} --resume", "--resume: expected a run in the folder --out, got {folder}"),
+    ],
+)
+def test_a_folder_is_judged_before_images_are_loaded(options, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("vaebook.load", lambda *_, **__: pytest.fail("images were loaded"))
+    (tmp_path / "file").write_text("mine", "utf-8")
+    places = {"file": tmp_path / "file", "folder": tmp_path}
+    assert main(f"{TINY} {options}".format(**places).split()) == 2
+    err = capsys.readouterr().err
+    assert said.format(**places) in err
+    assert err.count("\n") == 1
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_picture_that_cannot_be_drawn_costs_that_picture(tmp_path, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise ValueError("one image\nis no cloud")
+
+    for name in ("latent_scatter", "reconstructions"):
+        monkeypatch.setattr(f"vaebook.plot.{name}", fail)
+    command = TINY.replace("-dim 1", "-dim 2")
+    assert main([*command.split(), "--epochs", "1", "--out", str(tmp_path)]) == 0
+    lost = ["reconstructions.png", "latent.png"]
+    assert names(tmp_path) == sorted(set(LEFT) - set(lost))
+    said = [f"vaebook: {name} is not drawn: one image is no cloud" for name in lost]
+    assert capsys.readouterr().err.splitlines() == said
+
+
+def test_ctrl_c_says_what_is_kept(no_pictures, tmp_path, monkeypatch, capsys):
+    command = [*TINY.split(), "--epochs", "2", "--out", str(tmp_path)]
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vaebook.load", interrupt)
+        assert main(command) == 130
+    assert capsys.readouterr().err == f"vaebook: stopped; no epoch of it is in {tmp_path}\n"
+    assert names(tmp_path) == []
+    with monkeypatch.context() as patch:
+        patch.setattr("vaebook.training.listeners.Bar.on_epoch", interrupt)
+        assert main(command) == 130
+    said = f"epoch 1 is kept; train --resume --out {tmp_path} goes on from it"
+    assert capsys.readouterr().err == f"vaebook: stopped; {said}\n"
+    assert len(pd.read_csv(tmp_path / "history.csv")) == 2
+
+
+def test_after_sigterm_a_run_goes_on_by_the_settings_in_its_folder(
+    no_pictures, tmp_path, monkeypatch, capsys
+):
+    whole, out = tmp_path / "whole", tmp_path / "stopped"
+    command = [*TINY.split(), "--epochs", "3", "--out"]
+    assert main([*command, str(whole)]) == 0
+    count = 0
+
+    def terminate(*_):
+        nonlocal count
+        count += 1
+        if count == 20:  # in the second epoch
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vaebook.training.listeners.Bar.on_step", terminate)
+        assert main([*command, str(out)]) == 143
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    said = f"vaebook: stopped; epoch 1 is kept; train --resume --out {out} goes on from it\n"
+    assert capsys.readouterr().err == said
+    assert names(out) == ["config.json", "model.safetensors"]
+    assert main(["train", "--resume", "--out", str(out)]) == 0
+    one, other = (vb.load_model(each / "model.safetensors") for each in (whole, out))
+    assert one.config == other.config
+    for name, value in one.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value)
+    # What is typed goes before what is kept.
+    assert main(["train", "--resume", "--out", str(out), "--epochs", "4"]) == 0
+    assert pd.read_csv(out / "history.csv")["epoch"].max() == 4
+    (out / "config.json").write_text("[]", "utf-8")
+    assert main(["train", "--resume", "--out", str(out)]) == 2
+    assert "config.json is damaged" in capsys.readouterr().err
+
+
+class Closed(io.StringIO):
+    """A stream that nobody reads any more."""
+
+    def write(self, text):
+        raise BrokenPipeError
+
+
+def test_a_run_does_not_need_its_readers(no_pictures, tmp_path, monkeypatch):
+    for name, stream in {"closed": Closed(), "none": None}.items():
+        out = tmp_path / name
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", stream)
+            patch.setattr(sys, "stderr", stream)
+            assert main([*TINY.split(), "--epochs", "1", "--out", str(out)]) == 0
+            for each in {sys.stdout, sys.stderr} - {stream}:
+                each.close()
+        assert names(out) == ["config.json", "history.csv", "model.safetensors"]
+
+
+def test_progress_needs_no_stderr(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    bar = Progress(3)
+    bar.step("a note")
+    bar.close()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="for shells")
+def test_in_a_shell_without_readers_and_without_unicode():
+    python = f'"{sys.executable}" -m vaebook'
+    script = f"""
+    {python} data digits | true; echo "${{PIPESTATUS[0]}}"
+    MPLBACKEND=broken PYTHONIOENCODING=ascii {python} data digits --image-size 16 2>&-; echo $?
+    """
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    said = r"0\n.*297 test images.*, 1\?16\?16\n0\n"
+    assert re.fullmatch(said, done.stdout), done.stdout
+    assert done.stderr == ""
 
 
 def test_as_a_shell_runs_it(tmp_path):

@@ -293,4 +293,4 @@ def test_a_judge_refuses_what_does_not_fit(digits, unchecked):
     with pytest.raises(ValueError, match=r"^epochs: expected a positive whole number, got 0"):
         train_judge(digits.data.test, epochs=0)
     with pytest.raises(ValueError, match=r"^images: expected images of shape \(1, 28, 28\)"):
-        features(digits.judge, torch.zeros(2, 3, 28, 28))
+        features(digits.judge, torch.zeros(2, 3, 28, 27))

@@ -116,12 +116,11 @@ def test_what_is_ones_own_is_built_saved_and_loaded_where_it_is_registered(own, 
             params = model.decode(model.encode(IMAGES)[0])
             expected.append([model.config, model.likelihood.log_prob(params, IMAGES).tolist()])
     assert in_a_fresh_process(OWN + LOAD, *paths) == expected
-    for error, named in zip(
-        in_a_fresh_process(LOAD, *paths), ("linear_vae", "Laplace", "student"), strict=True
-    ):
+    names = "linear_vae", "Laplace", "student"
+    for error, named, path in zip(in_a_fresh_process(LOAD, *paths), names, paths, strict=True):
         argument = "builder" if named == "linear_vae" else "likelihood"
         assert error.startswith(f"{argument}: expected one of ")
-        assert error.endswith(f", got {named!r}")
+        assert error.endswith(f", got {named!r} (in {path})")
         assert "\n" not in error
 
 

@@ -331,7 +331,7 @@ BAD_IMAGES = {
     "negative": X - 0.1,
     "infinite": X.where(X < 0.5, float("inf")),
     "size": X[..., :15],
-    "channels": X.expand(-1, 3, -1, -1),
+    "channels": X.expand(-1, 2, -1, -1),
     "rank": X.flatten(1),
     "empty": X[:0],
     "text": np.array(["a", "b"]),

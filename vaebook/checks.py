@@ -1,8 +1,10 @@
 """What arguments may be: one wording for every error, and the checks that several rooms share."""
 
 import math
-from collections.abc import Sized
+from collections.abc import Collection, Sized
 from numbers import Integral, Real
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 ImageShape = tuple[int, int, int]
@@ -15,6 +17,31 @@ def wrong(name: str, wanted: str, got: Any) -> ValueError:
     ValueError('epochs: expected a positive whole number, got 0')
     """
     return ValueError(f"{name}: expected {wanted}, got {got}")
+
+
+def user_path(name: str, given: str | PathLike[str]) -> Path:
+    """Return a path with the user's home folder in the place of ``~``."""
+    try:
+        return Path(given).expanduser()
+    except RuntimeError:  # a user of a container may have none
+        raise wrong(name, "a path", f"{given}, and there is no such home folder") from None
+
+
+def some(names: Collection[Any], most: int = 3) -> str:
+    """Return the first few of many names and how many more there are, fit to be printed.
+
+    >>> some(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    shown = [printable(name) for name in [*names][:most]]
+    shown = [name if len(name) <= 120 else f"{name[:119]}…" for name in shown]
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(shown) + more
+
+
+def printable(name: Any) -> str:
+    """Return a name, such as a file's, with what is not valid UTF-8 written as an escape."""
+    return str(name).encode("utf-8", "backslashreplace").decode()
 
 
 def is_whole(value: Any, least: int = 1) -> bool:
@@ -46,6 +73,13 @@ def above_0(**numbers: Any) -> None:
     for name, number in numbers.items():
         if not (is_number(number) and number > 0):
             raise wrong(name, "a number above 0", repr(number))
+
+
+def as_seed(seed: Any) -> int:
+    """Return a seed as PyTorch takes it, or raise a ValueError; NumPy's whole numbers are some."""
+    if not (is_whole(seed, least=-(2**63)) and seed < 2**64):
+        raise wrong("seed", "a whole number of 64 bits", repr(seed))
+    return int(seed)
 
 
 def choose(argument: str, name: Any, choices: dict[str, Any]) -> Any:

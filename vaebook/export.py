@@ -8,6 +8,7 @@ from warnings import catch_warnings
 import torch
 from torch import Tensor, nn
 
+from vaebook.checks import user_path
 from vaebook.models.vae import VAE
 
 # What each file takes and returns, by name; all are cut out of one graph and agree.
@@ -36,7 +37,7 @@ def export_onnx(model: VAE, folder: str | Path) -> dict[str, Path]:
         raise ImportError(f"export_onnx: {error}; pip install 'vaebook[onnx]'") from error
     ways = _Ways(deepcopy(model).float().cpu()).eval()
     sizes = {0: torch.export.Dim("images")}, {0: torch.export.Dim("codes")}  # not fixed ones
-    folder = Path(folder)
+    folder = user_path("folder", folder)
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder, prefix=".partial-") as work:
         whole = Path(work, "whole.onnx")

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from vaebook.checks import is_whole, one_of, positive, wrong
+from vaebook.checks import as_seed, is_whole, one_of, positive, wrong
 from vaebook.data.images import Batch, minibatches, prepare
 from vaebook.models.likelihoods import ImageBatch
 from vaebook.models.networks import Codes, eval_mode
@@ -35,7 +35,10 @@ def posterior(model: VAE, images: Any) -> Posterior:
     Here and below `images` is what `as_images` takes, or a DataLoader, else a ValueError.
     """
     with eval_mode(model):
-        parts = [model.given(labels).encode(x) for x, labels, _ in _batches(model, images)]
+        parts = [
+            model.given(labels).encode(x.to(model.dtype))
+            for x, labels, _ in _batches(model, images)
+        ]
     mean, log_var = (torch.cat(part).float().cpu() for part in zip(*parts, strict=True))
     return Posterior(mean, (0.5 * log_var).exp())
 
@@ -57,16 +60,21 @@ def _batches(model: VAE, images: Any) -> Iterator[Batch]:
 
 @torch.no_grad()
 def decode(model: VAE, z: Codes | Float[np.ndarray, "batch latent"]) -> ImageBatch:
-    """Return the expected pixels of codes, in [0, 1], in eval mode."""
+    """Return the expected pixels of codes, in [0, 1], in eval mode; a ValueError if none fit."""
+    # Torch takes no negative stride, and warns of read-only memory.
+    codes = z.detach() if isinstance(z, Tensor) else torch.tensor(np.array(z, np.float32))
+    if codes.ndim != 2 or codes.shape[1] != model.latent_dim:
+        raise wrong("z", f"codes of shape [batch, {model.latent_dim}]", tuple(codes.shape))
     with eval_mode(model):
-        parts = [model.decode(part.to(model.device)) for part in torch.as_tensor(z).split(500)]
+        parts = [model.decode(part.to(model.device, model.dtype)) for part in codes.split(500)]
     return model.likelihood.mean(torch.cat(parts)).float().cpu()
 
 
 def sample_prior(model: VAE, n: int = 64, seed: int = 0) -> Codes:
     """Draw `n` codes from the prior N(0, I)."""
     positive(n=n)
-    return torch.randn(n, model.latent_dim, generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(as_seed(seed))
+    return torch.randn(n, model.latent_dim, generator=generator, dtype=torch.float32)
 
 
 def sample_posterior(model: VAE, images: Any, seed: int = 0) -> Codes:
@@ -125,10 +133,10 @@ def traversal(
     one_of("spacing", spacing, "quantiles", "equal")
     if len(set(dims)) != 2 or not all(is_whole(d, 0) and d < model.latent_dim for d in dims):
         raise wrong("dims", f"two different dimensions below {model.latent_dim}", dims)
-    values = torch.linspace(-limit, limit, steps)
+    values = torch.linspace(-limit, limit, steps, dtype=torch.float32)
     if spacing == "quantiles":
-        values = torch.special.ndtri((torch.arange(steps) + 0.5) / steps)
-    z = torch.zeros(steps, steps, model.latent_dim)
+        values = torch.special.ndtri((torch.arange(steps) + 0.5).float() / steps)
+    z = torch.zeros(steps, steps, model.latent_dim, dtype=torch.float32)
     z[..., dims[0]], z[..., dims[1]] = values, values.flip(0)[:, None]
     grid = decode(model, z.flatten(0, 1)).unflatten(0, (steps, steps))
     return Traversal(grid, values.numpy(), dims, spacing)
@@ -150,7 +158,7 @@ def interpolate(
     if (len(first), len(last)) != (1, 1):
         raise wrong("start, end", "one image each", f"{len(first)} and {len(last)}")
     between = torch.lerp if path == "straight" else spherical
-    return decode(model, between(first, last, torch.linspace(0, 1, steps)[:, None]))
+    return decode(model, between(first, last, torch.linspace(0, 1, steps).float()[:, None]))
 
 
 def spherical(

@@ -133,7 +133,7 @@ def test_a_server_that_stays_broken(host, data_root):
 
 def test_other_bytes_than_the_official_ones_are_refused(host, data_root):
     host.spoil = True
-    with pytest.raises(FileNotFoundError, match=r"File not found or corrupted"):
+    with pytest.raises(FileNotFoundError, match=r"images-idx3-ubyte.gz: expected the original"):
         load("kmnist")
     assert list(data_root.iterdir()) == []
     assert load("kmnist", offline="digits").stand_in
@@ -152,7 +152,7 @@ def test_a_server_that_is_silent_costs_three_timeouts(host, data_root, monkeypat
 
 def test_an_interrupt_leaves_nothing_behind(host, data_root, monkeypatch):
     def interrupted(self):
-        Path(self.raw_folder).mkdir(parents=True)
+        Path(self.raw_folder).mkdir(parents=True, exist_ok=True)
         (Path(self.raw_folder) / "half").write_text("half a fi")
         raise KeyboardInterrupt
 
@@ -278,7 +278,9 @@ def test_other_images_of_openml_are_refused(host, data_root, monkeypatch, count,
     monkeypatch.setattr("sklearn.datasets.fetch_openml", fetch)
     monkeypatch.setitem(public.FULL, "kmnist", len(rows))
     monkeypatch.setitem(public.SUMS, "kmnist", (30, 28))
-    with pytest.raises(FileNotFoundError, match="that are not the original ones"):
+    with pytest.raises(
+        FileNotFoundError, match=r"not the original ones|expected all 31 images, got 30"
+    ):
         load("kmnist")
     assert list(data_root.iterdir()) == []
 

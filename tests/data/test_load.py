@@ -24,6 +24,7 @@ def no_network(monkeypatch):
     monkeypatch.setattr("sklearn.datasets.fetch_openml", download)
     for kind in (torchvision.datasets.MNIST, torchvision.datasets.CIFAR10):
         monkeypatch.setattr(kind, "download", download)
+    monkeypatch.setattr(public, "fetch_file", download)
 
 
 class Broken:
@@ -47,6 +48,7 @@ def test_the_order_of_look_up(data_root, monkeypatch, archive):
 
     monkeypatch.setattr(public, "read", torchvision)
     monkeypatch.setattr(public, "PAUSES", (0.0,))
+    monkeypatch.setattr(public, "fetch_file", lambda *how: None)
     with pytest.raises(FileNotFoundError, match="got neither"):
         load("kmnist")
     assert asked == [False, True]

@@ -1,16 +1,18 @@
 """The one door to data: `load` takes a name or a path and returns a `Dataset`."""
 
 import os
+import shutil
+import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 import numpy as np
 import torch
 
-from vaebook.checks import ImageShape, one_of, wrong
+from vaebook.checks import ImageShape, one_of, printable, user_path, wrong
 from vaebook.data import public, textures
 from vaebook.data.files import Size, parse_size, read_archive, read_folder, read_splits, resize_crop
 from vaebook.data.images import Images, as_images
@@ -51,13 +53,17 @@ class Dataset:
 
 
 def cache_folder() -> Path:
-    """Return the user's cache folder for this package."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "vaebook").expanduser()
+    """Return the user's cache folder for this package, or, without a home, a temporary one."""
+    try:
+        given = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        return user_path("XDG_CACHE_HOME", given) / "vaebook"
+    except ValueError:
+        return Path(gettempdir(), "vaebook")
 
 
 def data_root() -> Path:
     """Return the folder of the data: ``$VAEBOOK_DATA``, or else the user's cache folder."""
-    return Path(os.environ.get("VAEBOOK_DATA") or cache_folder()).expanduser()
+    return user_path("VAEBOOK_DATA", os.environ.get("VAEBOOK_DATA") or cache_folder())
 
 
 def load(
@@ -75,6 +81,9 @@ def load(
         ``mnist``, ``fashion_mnist``, ``kmnist``, ``cifar10``; ``digits`` or ``textures``, that need
         no network; or a path, such as ``"./mnist"``: an ``.npz`` archive of ``images`` and perhaps
         ``labels``, a folder of ``train.npz`` and ``test.npz``, or one of pictures or class folders.
+        A picture may have 50 million pixels, before and after scaling, and an array in an archive
+        1 GiB or 200 times the archive's size; in a folder each file counts once, whatever links to
+        it, and of several pages the first.
     root, download
         Where named sets are kept, as ``<name>/train.npz`` and ``test.npz`` or in torchvision's
         way (``$VAEBOOK_DATA``, or else the user's cache); whether to download one not there,
@@ -92,7 +101,7 @@ def load(
         one_of("offline", offline, *NAMES)
     if not isinstance(name_or_path, str) or name_or_path not in NAMES:
         return _load_path(name_or_path, size)
-    folder = data_root() if root is None else Path(root).expanduser()
+    folder = data_root() if root is None else user_path("root", root)
     try:
         splits, origin = _find(name_or_path, folder, download)
     except FileNotFoundError:
@@ -107,7 +116,10 @@ def load(
 
 
 def _dataset(name: str, origin: str, splits: list[Images], classes: Any, size: Size) -> Dataset:
-    splits = [replace(part, pixels=resize_crop(part.pixels, size)) for part in splits]
+    try:
+        splits = [replace(part, pixels=resize_crop(part.pixels, size)) for part in splits]
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
     train, test = splits[0], splits[1] if len(splits) > 1 else None
     if test and test.image_shape != train.image_shape:
         raise wrong(name, f"test images of shape {train.image_shape}", test.image_shape)
@@ -123,7 +135,7 @@ def _dataset(name: str, origin: str, splits: list[Images], classes: Any, size: S
 
 
 def _load_path(given: str | os.PathLike[str], size: Size) -> Dataset:
-    path, classes = Path(given).expanduser(), tuple[str, ...]()
+    path, classes = user_path("name_or_path", given), tuple[str, ...]()
     if not os.fspath(given).strip():  # which pathlib takes for the current folder
         raise wrong("name_or_path", f"a path or one of {', '.join(NAMES)}", repr(given))
     if path.is_file():
@@ -137,7 +149,7 @@ def _load_path(given: str | os.PathLike[str], size: Size) -> Dataset:
         raise wrong("name_or_path", f"a path or one of {', '.join(NAMES)}", repr(given))
     else:
         raise FileNotFoundError(f"{path}: expected an .npz archive or a folder, got nothing there")
-    return _dataset(path.resolve().name, origin, splits, classes, size)
+    return _dataset(printable(path.resolve().name), origin, splits, classes, size)
 
 
 def _find(name: str, root: Path, download: bool) -> tuple[list[Images], str]:
@@ -165,12 +177,23 @@ def _digits() -> list[Images]:
 def _textures() -> list[Images]:
     """Return 36,000 and 6,000 textures: drawn once, and kept in the user's cache if it can be."""
     file = cache_folder() / f"textures-{textures.VERSION}.npz"
-    if not file.exists():
+    patches = None
+    with suppress(ValueError):  # damaged, it is made anew
+        patches = read_archive(file) if file.is_file() else None
+    if patches is None or len(patches) != 42_000:
         images, labels = textures.make_textures(42_000)
+        patches = as_images(images, labels)
         with suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(file.parent)
             with TemporaryDirectory(dir=file.parent, prefix=".partial-") as work:
                 np.savez(Path(work, file.name), images=images, labels=labels)
                 Path(work, file.name).replace(file)
-    patches = read_archive(file) if file.exists() else as_images(images, labels)
     return [patches[:36_000], patches[36_000:]]
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what was left by processes that ended while they wrote, an hour ago or more."""
+    for left in folder.glob(".partial-*"):
+        if left.stat().st_mtime < time.time() - 3600:
+            shutil.rmtree(left, ignore_errors=True)

@@ -1,9 +1,12 @@
 """Images from files: .npz archives and folders of pictures, brought to one size."""
 
+import math
+import os
 import warnings
-from glob import glob
-from pathlib import Path, PurePath
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+from zipfile import ZipFile
 
 import numpy as np
 import torch
@@ -11,12 +14,15 @@ from jaxtyping import UInt8
 from torch import Tensor
 from tqdm import tqdm
 
-from vaebook.checks import is_whole, wrong
+from vaebook.checks import is_whole, printable, some, wrong
 from vaebook.data.images import Images, as_images
 
 Size = tuple[int, int] | None  # height and width, or as it comes
 HELD_OUT = ("test", "testing", "validation", "valid", "val", "dev", "eval")  # the first counts
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+MOST_PIXELS = 50_000_000  # of one picture, which take about 800 MB while it is read
+INFLATED, RATIO = 2**30, 200  # bytes of an array that any archive may hold, and times its own
+# Those that Pillow can only name, or hands to other programs.
+NO_PICTURES = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
 
 
 def parse_size(image_size: Any) -> tuple[int, int]:
@@ -35,6 +41,7 @@ def resize_crop(pixels: Tensor, size: Size) -> Tensor:
         return pixels
     scale = max(new / side for new, side in zip(size, old, strict=True))
     cover = [max(new, round(scale * side)) for new, side in zip(size, old, strict=True)]
+    _check_pixels(*cover)  # a long thin picture covers far more than is kept of it
     pixels = torch.nn.functional.interpolate(pixels, cover, mode="bicubic", antialias=True)
     pixels = pixels.clamp(0, 1 if pixels.is_floating_point() else 255)  # a cubic overshoots edges
     top, left = (cover[0] - size[0]) // 2, (cover[1] - size[1]) // 2
@@ -44,13 +51,30 @@ def resize_crop(pixels: Tensor, size: Size) -> Tensor:
 def read_archive(path: Path) -> Images:
     """Read ``images`` and perhaps ``labels``; a ValueError names the file and what is wrong."""
     try:
-        # np.load would take other files, too.
-        with path.open("rb") as file, np.lib.npyio.NpzFile(file) as archive:
-            if "images" not in archive:
-                raise ValueError(f"expected an array 'images', got {list(archive)}")
-            return as_images(archive["images"], archive.get("labels"))
+        # np.load would take other files, too, and any amount of memory.
+        with ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+            if "images" not in names:
+                raise ValueError(f"expected an array 'images', got [{some([*map(repr, names)])}]")
+            limit = max(INFLATED, RATIO * path.stat().st_size)
+            labels = _read_array(archive, "labels", limit) if "labels" in names else None
+            return as_images(_read_array(archive, "images", limit), labels)
     except Exception as error:  # a damaged archive makes NumPy and zipfile raise nearly anything
         raise ValueError(f"{path}: not an .npz archive of images: {error}") from error
+
+
+def _read_array(archive: ZipFile, name: str, limit: int) -> np.ndarray:
+    """Read an array of an archive, unless its header tells of more bytes than `limit`."""
+    with archive.open(f"{name}.npy") as file:
+        # Of later formats the header may be of any length, and plain arrays do not need them.
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError(f"expected {name!r} in NumPy's format 1.0")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    if (size := math.prod(shape) * dtype.itemsize) > limit:
+        wanted = f"{INFLATED / 2**30:.0f} GiB and {RATIO} times the file"
+        raise ValueError(f"{name!r} of {size:,} bytes is more than {wanted}")
+    with archive.open(f"{name}.npy") as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def read_splits(folder: Path) -> list[Images]:
@@ -69,67 +93,138 @@ def read_folder(folder: Path, size: Size) -> tuple[list[Images], tuple[str, ...]
     any case) where there is a ``train``, and become RGB unless all are grey. A few unreadable ones
     are skipped with one warning.
     """
-    splits = [_listing(folder / part) for part in _parts(folder)]
-    if not splits[0]:
-        raise wrong(str(folder), "pictures to train on, or .npz archives", "none")
-    pictures, unreadable = {}, []
-    for file in tqdm([file for part in splits for file in part], leave=False, disable=None):
-        try:
-            pictures[file] = resize_crop(_decode(file)[None], size)[0]
-        except Exception:  # Pillow's readers raise nearly anything, too
-            unreadable.append(file.name)
-    skipped = f"{len(unreadable):,} unreadable pictures: {', '.join(unreadable[:3])}"
+    splits = _splits(folder)
+    others = [name for part in splits for name in part.others]
+    left_out = f"{len(others):,} files that are no pictures by their names: {some(others)}"
+    if not splits[0].pictures:
+        got = f"none, but {left_out}" if others else "none"
+        raise wrong(str(folder), "pictures to train on, or .npz archives", got)
+    classes = sorted({name for part in splits for name in part.pictures.values() if name})
+    if strange := [ascii(name) for name in classes if name != printable(name)]:
+        raise wrong(str(folder), "class folders with names in UTF-8", some(strange))
+    pictures, unreadable, paged = _read_pictures([*splits[0].pictures, *splits[-1].pictures], size)
+    skipped = f"{len(unreadable):,} unreadable pictures: {some(unreadable)}"
     sizes = {str(tuple(picture.shape[1:])): file.name for file, picture in pictures.items()}
     if len(sizes) > 1:
         got = ", ".join(f"{size} of {name}" for size, name in [*sizes.items()][:2])
         raise wrong(str(folder), "pictures of one size", f"{got}; pass image_size")
-    classes = sorted({name for part in splits for name in part.values() if name})
     channels = max(map(len, pictures.values()), default=1)
     images = []
-    for part in filter(None, splits):
+    for part in (part.pictures for part in splits if part.pictures):
         files = [file for file in part if file in pictures]
         if 2 * len(files) < len(part):
             raise wrong(str(folder), "most pictures to be readable", skipped)
         pixels = torch.stack([pictures[file].expand(channels, -1, -1) for file in files])
         labels = [classes.index(name) for file in files if (name := part[file])]
         images.append(Images(pixels, torch.tensor(labels) if labels else None))
-    if unreadable:
-        warnings.warn(f"{folder}: skipped {skipped}", stacklevel=4)
+    first = f"took the first of the images in each of {len(paged):,} files: {some(paged)}"
+    told = {f"skipped {skipped}": unreadable, f"left out {left_out}": others, first: paged}
+    for warning in (text for text, files in told.items() if files):
+        warnings.warn(f"{folder}: {warning}", stacklevel=4)
     return images, tuple(classes), len(unreadable)
 
 
-def _parts(folder: Path) -> list[str]:
-    """Return the folders of the training and held-out pictures, or that all are training ones."""
+def _read_pictures(
+    files: list[Path], size: Size
+) -> tuple[dict[Path, Tensor], list[str], list[str]]:
+    """Return pictures, the names and faults of unreadable ones, and names of those of pages."""
+    pictures, unreadable, paged = {}, [], []
+    for file in tqdm(dict.fromkeys(files), leave=False, disable=None):
+        try:
+            picture, pages = _decode(file)
+            pictures[file] = resize_crop(picture[None], size)[0]
+        except Exception as error:  # Pillow's readers raise nearly anything, too
+            unknown = type(error).__name__ == "UnidentifiedImageError"  # and names the whole path
+            fault = "not a kind that Pillow knows" if unknown else " ".join(str(error).split())
+            unreadable.append(f"{file.name[:40]} ({(fault or type(error).__name__)[:75]})")
+        else:
+            paged += [file.name] * pages
+    return pictures, unreadable, paged
+
+
+class _Listing(NamedTuple):
+    pictures: dict[Path, str | None]  # and the class folder that each lies in, or all None
+    others: list[str]  # names of the other files
+
+
+def _splits(folder: Path) -> list[_Listing]:
+    """List the training and perhaps the held-out pictures, or all as training ones."""
     named = [entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."]
-    held = {entry.name.lower(): entry.name for entry in named if _listing(entry)}
+    listings = {entry.name: _listing(entry) for entry in named}
+    held = {name.lower(): name for name, listing in listings.items() if listing.pictures}
     train = next((held[name] for name in ("train", "training") if name in held), None)
     if train is None:
-        return ["."]
+        return [_listing(folder)]
     known = [held[name] for name in HELD_OUT if name in held]
     if others := sorted({*held.values()} - {train, *known}):
         wanted = f"beside {train!r} only {', '.join(HELD_OUT)}"
-        raise wrong(str(folder), wanted, ", ".join(others[:5]))
-    return [train, *known[:1]]
+        raise wrong(str(folder), wanted, some(others))
+    return [listings[name] for name in (train, *known[:1])]
 
 
-def _listing(folder: Path) -> dict[Path, str | None]:
-    """Map each picture below a folder to the class folder it lies in, or all to None."""
-    # glob leaves out what is hidden and follows links, of which readers build their subsets.
-    below = [PurePath(file) for file in sorted(glob("**/*", root_dir=folder, recursive=True))]
-    below = [file for file in below if file.suffix.lower() in SUFFIXES]
-    flat = sum(len(file.parts) == 1 for file in below)
-    if 0 < flat < len(below):
-        got = f"{flat:,} outside them and {len(below) - flat:,} inside"
+def _listing(folder: Path) -> _Listing:
+    """List what lies below a folder: each real file once, and nothing hidden."""
+    pictures, others = [], []
+    # Links are followed, of which readers build their subsets, but not to a folder above.
+    seen = {*Path(os.path.realpath(folder)).parents}
+    for at, folders, files in os.walk(folder, followlinks=True):
+        if (here := Path(os.path.realpath(at))) in seen:
+            folders.clear()
+            continue
+        seen.add(here)
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        for path in (Path(at, name) for name in sorted(files) if name[0] != "."):
+            real = Path(os.path.realpath(path)) if path.is_symlink() else here / path.name
+            if not os.path.isfile(real) or path.suffix.lower() not in _suffixes():
+                others.append(path.name)
+            elif real not in seen:
+                pictures.append(path)
+            seen.add(real)
+    pictures.sort(key=lambda path: os.fspath(path.relative_to(folder)))
+    flat = sum(path.parent == folder for path in pictures)
+    if 0 < flat < len(pictures):
+        got = f"{flat:,} outside them and {len(pictures) - flat:,} inside"
         raise wrong(str(folder), "all pictures in class folders or none", got)
-    return {folder / file: None if flat else file.parts[0] for file in below}
+    kinds = {path: None if flat else path.relative_to(folder).parts[0] for path in pictures}
+    return _Listing(kinds, others)
 
 
-def _decode(file: Path) -> UInt8[Tensor, "channels height width"]:
-    """Read one picture upright, over white where it is clear, as grey if all its pixels are."""
+@cache
+def _suffixes() -> set[str]:
+    """Return the suffixes of all pictures that Pillow can open."""
+    from PIL import Image
+
+    known = Image.registered_extensions()
+    return {suffix for suffix, kind in known.items() if kind in {*Image.OPEN} - {*NO_PICTURES}}
+
+
+def _check_pixels(height: int, width: int) -> None:
+    if height * width > MOST_PIXELS:
+        most = f"{MOST_PIXELS // 10**6} million pixels"
+        raise ValueError(f"{height}×{width} is more than {most}")
+
+
+def _decode(file: Path) -> tuple[UInt8[Tensor, "channels height width"], bool]:
+    """Read one picture upright, over white where it is clear, as grey if all its pixels are.
+
+    Return also whether the file holds more of them.
+    """
     from PIL import Image, ImageOps
 
-    with Image.open(file) as opened:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is lower
+        opened = Image.open(file)
+    with opened:
+        _check_pixels(opened.height, opened.width)
+        # A phone's JPEG may come with a preview, and Photoshop's pages are layers.
+        pages = getattr(opened, "is_animated", False) and opened.format not in ("MPO", "PSD")
         picture = ImageOps.exif_transpose(opened)
+    return _as_pixels(picture), bool(pages)
+
+
+def _as_pixels(picture: Any) -> UInt8[Tensor, "channels height width"]:
+    from PIL import Image
+
     if picture.mode[0] in "IF":
         deep = np.asarray(picture)
         if deep.dtype.kind == "f" or deep.min() < 0 or deep.max() > 65535:

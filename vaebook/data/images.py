@@ -1,5 +1,6 @@
 """Images at rest, and the one place where they become model input."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Generator, Tensor
 
-from vaebook.checks import ImageShape, as_image_shape, one_each, one_of, wrong
+from vaebook.checks import ImageShape, as_image_shape, as_seed, one_each, one_of, wrong
 
 Device = torch.device | str
 Pixels = UInt8[Tensor, "images channels height width"] | Float32[Tensor, "images c h w"]
@@ -71,7 +72,7 @@ class Images(torch.utils.data.Dataset[Any]):
         one_of("kind", kind, "dynamic", "static")
         if kind == "dynamic":
             return replace(self, redrawn=True)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(as_seed(seed))
         draws = torch.bernoulli(to_pixels(self.pixels, "cpu"), generator=generator)
         return Images(draws.mul_(255).byte(), self.labels)
 
@@ -109,7 +110,10 @@ def as_images(images: Any, labels: Any = None, *, name: str = "images") -> Image
 
 
 def prepare(images: Any, image_shape: ImageShape, device: Device, name: str = "images") -> Any:
-    """Put what `as_images` takes on a model's device, or a ValueError; keep a DataLoader as is."""
+    """Put what `as_images` takes on a model's device, or a ValueError; keep a DataLoader as is.
+
+    Grey images become three equal channels, and colour ones grey, where the model takes that.
+    """
     other = isinstance(images, torch.utils.data.Dataset) and not isinstance(images, Images)
     if other:  # a Subset has a `dataset`, too
         got = f"a {type(images).__name__}; torch.utils.data.DataLoader makes batches of it"
@@ -121,9 +125,30 @@ def prepare(images: Any, image_shape: ImageShape, device: Device, name: str = "i
         got = f"one of a {type(images.dataset).__name__}; give it a __len__, or make an array of it"
         raise wrong(name, "a DataLoader that knows its length", got)
     images = as_images(images, name=name)
+    if images.image_shape[1:] == image_shape[1:]:
+        images = _recoloured(images, image_shape[0], name)
     if images.image_shape != image_shape:
         raise wrong(name, f"images of shape {image_shape}, as the model takes", images.image_shape)
     return images.to(device)
+
+
+def _recoloured(images: Images, channels: int, name: str) -> Images:
+    """Bring grey to colour or, with a warning, colour to grey; leave the rest as it is."""
+    pixels = images.pixels
+    if (pixels.shape[1], channels) == (1, 3):
+        return replace(images, pixels=pixels.repeat(1, 3, 1, 1))
+    if (pixels.shape[1], channels) == (3, 1):
+        warnings.warn(f"{name}: made grey, as the model takes; they are in colour", stacklevel=4)
+        # A part at a time, for floats take four times the memory of bytes.
+        return replace(images, pixels=torch.cat([_grey(part) for part in pixels.split(1000)]))
+    return images
+
+
+def _grey(pixels: Tensor) -> Tensor:
+    """Weigh red, green and blue as the eye does, as ITU-R BT.601 has it."""
+    weights = torch.tensor([0.299, 0.587, 0.114], device=pixels.device)
+    grey = torch.einsum("nchw,c->nhw", pixels.float(), weights)[:, None]
+    return grey.clamp_(0, 1) if pixels.is_floating_point() else grey.round_().byte()
 
 
 def check_pixels(pixels: Tensor, name: str) -> None:
@@ -164,7 +189,11 @@ def minibatches(
     of every batch. A DataLoader keeps its own size and order.
     """
     if not isinstance(images, Images):
-        yield from (_loaded(batch, device) for batch in images)
+        batch = None
+        for batch in images:
+            yield _loaded(batch, device)
+        if batch is None:
+            raise wrong("images", "at least one batch", "none")
         return
     pixels, labels, N = images.pixels, images.labels, len(images)
     order = torch.arange(N) if generator is None else torch.randperm(N, generator=generator)
@@ -185,6 +214,7 @@ def _loaded(batch: Any, device: Device) -> Batch:
     pixels, *rest = batch if isinstance(batch, tuple | list) else (batch,)
     if not isinstance(pixels, Tensor):
         raise wrong("images", "a DataLoader that yields images or (images, labels)", type(pixels))
+    pixels = pixels.float() if pixels.is_floating_point() else pixels
     check_pixels(pixels, "images: a batch of the DataLoader")
     labels = rest[0].cpu() if rest and isinstance(rest[0], Tensor) else None
     return Batch(to_pixels(pixels, device), labels, len(pixels))

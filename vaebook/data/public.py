@@ -5,14 +5,18 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
+from urllib.request import Request, urlopen
 from warnings import catch_warnings
 
 import numpy as np
+import torch
+from tqdm import tqdm
 
 from vaebook.checks import wrong
 from vaebook.data.images import Images, as_images
@@ -24,11 +28,13 @@ OPENML = dict(
 )
 # From this image on, all pixels' values of the original files add up to this.
 SUMS = dict(
-    mnist=(0, 1_832_221_745), fashion_mnist=(0, 4_004_583_251), kmnist=(60_000, 368_966_405)
-)
+    mnist=(0, 1_832_221_745), fashion_mnist=(0, 4_004_583_251), kmnist=(60_000, 368_966_405),
+    cifar10=(0, 22_274_057_637),
+)  # fmt: skip
 HELD_OUT = 10_000
 TIMEOUT = 10.0  # seconds in which a server has to answer
 PAUSES = (0.0, 1.0, 2.0)  # seconds to wait before each try of a download
+ABANDONED = 3600.0  # seconds after which nobody writes to the folder of a download any more
 
 _one_download = Lock()  # because the socket timeout belongs to the whole process
 
@@ -45,17 +51,20 @@ def find(name: str, root: Path, download: bool) -> tuple[list[Images], str]:
     except Exception as error:  # one that does not belong to this PyTorch raises a RuntimeError
         hint = "install it together with PyTorch, both by plain name"
         raise ImportError(f"torchvision, which reads {name}: {error}; {hint}") from error
-    public, troubles = getattr(datasets, TORCHVISION[name]), {}
+    public, troubles, told = getattr(datasets, TORCHVISION[name]), {}, False
     for where, get, pauses in sources(name, public, root)[: None if download else 1]:
         for pause in pauses:
             time.sleep(pause)
             try:
                 images = get()
+                if hasattr(public, "resources"):  # others are held against their MD5 sums
+                    hold_against_sum(name, images)
             except Exception as error:  # torchvision's are of many kinds
-                trouble = f"{type(error).__name__}: {error}".strip().splitlines()[-1]
-                troubles[where] = f"not {where} ({trouble:.200})"
+                trouble = " ".join(f"{type(error).__name__}: {error}".split())
+                troubles[where] = f"not {where} ({trouble:.400})"
+                told = told or not isinstance(error, FileNotFoundError)
                 continue
-            if len(troubles) > 1:  # more than that nothing was here
+            if told:  # more than that nothing was here
                 print(f"{name}: {'; '.join(troubles.values())}; {where}")
             return images, where
     wanted = f"train.npz and test.npz in {root / name} or torchvision's files in {root}"
@@ -69,7 +78,7 @@ def sources(name: str, public: Any, root: Path) -> list[tuple[str, Any, tuple[fl
     """Return each way to a set: in words, as a function, and the pauses before its tries."""
     mirror = os.path.expanduser(os.environ.get("VAEBOOK_MIRROR", "").removeprefix("file://"))
     ways: list[tuple[str, Any, tuple[float, ...]]] = [
-        ("torchvision's files", lambda: read(public, root), (0.0,)),
+        ("torchvision's files", lambda: read_kept(public, root), (0.0,)),
         ("downloaded through torchvision", lambda: fetch(public, root), PAUSES),
         ("downloaded from OpenML", lambda: fetch_from_openml(name, root), (0.0,)),
     ]
@@ -87,25 +96,64 @@ def read(public: Any, root: Path, *, download: bool = False) -> list[Images]:
     return [as_images(split.data, split.targets) for split in splits]
 
 
-def mirrored(public: Any, mirror: str) -> Any:
-    """Return torchvision's class, reading the same files from another URL."""
-    base = mirror.rstrip("/")
-    changed = {"mirrors": [f"{base}/"], "url": f"{base}/{getattr(public, 'filename', '')}"}
-    return type(public.__name__, (public,), changed)
+def read_kept(public: Any, root: Path) -> list[Images]:
+    """Read what lies in `root`; an error names the files that are damaged."""
+    try:
+        return read(public, root)
+    except Exception as error:
+        if files := damaged(public, root):
+            raise ValueError(f"damaged: {', '.join(map(str, files))}") from error
+        if isinstance(error, RuntimeError):  # torchvision's for what is not here
+            raise FileNotFoundError(error) from error
+        raise
+
+
+def damaged(public: Any, root: Path) -> list[Path]:
+    """Return the files of torchvision's that are there, but not as they should be."""
+    from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
+    from torchvision.datasets.utils import check_integrity
+
+    if not hasattr(public, "resources"):
+        listed = [*public.train_list, *public.test_list, public.meta.values()]
+        sums = {root / public.base_folder / file: md5 for file, *_, md5 in listed}
+        return [
+            path for path, md5 in sums.items() if path.exists() and not check_integrity(path, md5)
+        ]
+    files = []
+    for name, _ in public.resources:
+        path = Path(root, public.__name__, "raw", name.removesuffix(".gz"))
+        try:
+            if path.exists():
+                read_sn3_pascalvincent_tensor(path)
+        except Exception:  # its errors are of many kinds, too
+            files.append(path)
+    return files
+
+
+def hold_against_sum(name: str, splits: list[Images]) -> None:
+    """Raise a ValueError if a full set does not have the original pixels."""
+    if sum(map(len, splits)) != FULL[name]:
+        return
+    pixels = torch.cat([part.pixels for part in splits])
+    start, total = SUMS[name]
+    if int(pixels[start:].sum(dtype=torch.int64)) != total:
+        raise ValueError(f"{len(pixels):,} images that are not the original ones")
 
 
 def fetch(public: Any, root: Path, mirror: str = "") -> list[Images]:
     """Download a data set beside its place, read all of it, and then rename file by file."""
+    if hasattr(public, "resources"):
+        folder, files, places = f"{public.__name__}/raw", public.resources, public.mirrors
+    else:
+        folder, files = "", [(public.filename, public.tgz_md5)]
+        places = [public.url.removesuffix(public.filename)]
+    if mirror:
+        places = [mirror if "://" in mirror else Path(mirror).absolute().as_uri()]
     with downloading(root) as work:
-        if mirror and "://" not in mirror:  # a folder: what lies where it belongs is not downloaded
-            names = [name for name, _ in getattr(public, "resources", [])]
-            raw = Path(work, public.__name__, "raw") if names else work
-            raw.mkdir(parents=True, exist_ok=True)
-            for name in names or [public.filename]:
-                shutil.copyfile(Path(mirror, name), raw / name)
-        elif mirror:
-            public = mirrored(public, mirror)
-        splits = read(public, work, download=True)
+        (work / folder).mkdir(parents=True, exist_ok=True)
+        for name, md5 in files:
+            fetch_file([f"{place.rstrip('/')}/{name}" for place in places], work / folder, md5)
+        splits = read(public, work, download=True)  # which unpacks what it finds
         for file in work.rglob("*"):
             if file.is_file() and file.suffix != ".gz":
                 goal = root / file.relative_to(work)
@@ -114,21 +162,46 @@ def fetch(public: Any, root: Path, mirror: str = "") -> list[Images]:
     return splits
 
 
+def fetch_file(urls: list[str], folder: Path, md5: str) -> None:
+    """Download a file from the first URL that has it whole; an OSError tells of each."""
+    from torchvision.datasets.utils import check_integrity
+
+    troubles = []
+    for url in urls:
+        path = folder / url.rpartition("/")[2]
+        try:
+            with urlopen(Request(url, headers={"User-Agent": "vaebook"})) as answer:
+                size, label = getattr(answer, "length", None), path.name
+                bar = tqdm(total=size, desc=label, unit="B", unit_scale=True, disable=None)
+                with bar, path.open("wb") as file:
+                    while part := answer.read(1 << 16):
+                        bar.update(file.write(part))
+            if check_integrity(path, md5):
+                return
+            raise wrong(url, "the original file", f"{path.stat().st_size:,} other bytes")
+        except ValueError as error:
+            troubles.append(str(error))
+        except (OSError, HTTPException) as error:
+            troubles.append(f"{url}: {error}")
+    raise OSError("; ".join(troubles))
+
+
 def fetch_from_openml(name: str, root: Path) -> list[Images]:
     """Download a set from OpenML, whose rows are first the training images, and keep it."""
     from sklearn.datasets import fetch_openml
 
     with downloading(root) as work:
-        rows, labels = fetch_openml(
-            OPENML[name], version=1, data_home=work, as_frame=False, return_X_y=True, n_retries=1
-        )
+        how: Any = dict(data_home=work, as_frame=False, return_X_y=True, n_retries=1)
+        # Numbers as they come: pandas 3.1 makes categories that scikit-learn stumbles over.
+        how["read_csv_kwargs"] = {"dtype": None}
+        with catch_warnings(action="ignore"):  # of each try: the last one's error is told
+            rows, labels = fetch_openml(OPENML[name], version=1, **how)
         shape = (3, 32, 32) if name == "cifar10" else (1, 28, 28)
-        images = as_images(
-            np.asarray(rows).astype(np.uint8).reshape(-1, *shape), labels.astype(int)
-        )
-        start, total = SUMS.get(name, (FULL[name], 0))
-        if len(images) != FULL[name] or int(images.pixels[start:].long().sum()) != total:
-            raise ValueError(f"{len(images):,} images that are not the original ones")
+        classes = np.array([int(str(label).strip("'")) for label in labels])
+        images = as_images(np.asarray(rows).astype(np.uint8).reshape(-1, *shape), classes)
+        hold_against_sum(name, [images])
+        if len(images) != FULL[name]:
+            raise wrong(name, f"all {FULL[name]:,} images", f"{len(images):,}")
         splits = [images[:-HELD_OUT], images[-HELD_OUT:]]
         for file, part in zip(("train.npz", "test.npz"), splits, strict=True):
             np.savez_compressed(work / file, images=part.pixels, labels=np.asarray(part.labels))
@@ -142,6 +215,7 @@ def fetch_from_openml(name: str, root: Path) -> list[Images]:
 def downloading(root: Path) -> Iterator[Path]:
     """Lend a folder beside the data, gone afterwards, and let no server be silent for ever."""
     root.mkdir(parents=True, exist_ok=True)
+    sweep(root)
     with _one_download, TemporaryDirectory(dir=root, prefix=".partial-") as work:
         before = socket.getdefaulttimeout()
         socket.setdefaulttimeout(TIMEOUT)  # torchvision would wait for ever
@@ -149,3 +223,12 @@ def downloading(root: Path) -> Iterator[Path]:
             yield Path(work)
         finally:
             socket.setdefaulttimeout(before)
+
+
+def sweep(root: Path) -> None:
+    """Remove what downloads that were killed have left: folders nobody writes to any more."""
+    for folder in root.glob(".partial-*"):
+        with suppress(OSError):  # another process may be sweeping, too
+            newest = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+            if time.time() - newest > ABANDONED:
+                shutil.rmtree(folder)

@@ -25,13 +25,14 @@ class WithLabels(nn.Module):
 
     def forward(self, given: ImageBatch | Codes) -> Any:
         """Return the network's output; the labels begin anew where there are more inputs."""
-        rounds, left = divmod(len(given), len(self.labels))
+        count = given.shape[0]  # an export follows this, and no len or divmod
+        rounds, left = count // len(self.labels), count % len(self.labels)
         if left:
             some = f"one label, or as many as divide {len(given)} images or codes"
             raise wrong("labels", some, len(self.labels))
         flat = given.flatten(1)
-        hot = F.one_hot(self.labels, self.classes).to(flat).repeat(rounds, 1)
-        return self.network(torch.cat([flat, hot], 1))
+        hot = F.one_hot(self.labels, self.classes).to(flat)
+        return self.network(torch.cat([flat, hot.repeat(rounds, 1)], 1))
 
 
 class ConditionalVAE(VAE):

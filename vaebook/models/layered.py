@@ -149,6 +149,8 @@ def stack(name: str, layers: Layers, shape: Shape) -> tuple[nn.Sequential, Shape
             built = nn.Sequential(*build(shape, **keys))
             with torch.no_grad(), eval_mode(built):
                 out = built(torch.zeros(1, *shape))
+            if not out.numel():  # which only some layers refuse themselves
+                raise ValueError(f"{_times(out.shape[1:])} would leave it")
         except TypeError:
             _, *known = signature(build).parameters
             wanted = f"a {layer['kind']} layer by {', '.join([*known, 'activation'])}"

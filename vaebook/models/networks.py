@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from threading import RLock
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -15,17 +16,21 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
 }  # fmt: skip
 
+# Random numbers and a model's mode belong to all threads: one at a time may set them for a block.
+TURN = RLock()
+
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """Run a block with batch norm on its running statistics, then restore each module's mode."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with TURN:
+        modes = {module: module.training for module in model.modules()}
+        model.eval()
+        try:
+            yield
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
 
 
 class Encoder(nn.Module):

@@ -108,6 +108,11 @@ class VAE(nn.Module):
         """Where the model's parameters are."""
         return next(self.parameters()).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The kind of the model's numbers: float32 but for ``model.double()`` and the like."""
+        return next(self.parameters()).dtype
+
     def given(self, labels: Any = None) -> "VAE":
         """Return the model of images with these labels: for any but a conditional one, itself."""
         return self
@@ -158,16 +163,41 @@ class VAE(nn.Module):
         """Decode `n` draws from the prior to their expected pixels in [0, 1]."""
         positive(n=n)
         with eval_mode(self):
-            z = torch.randn(n, self.latent_dim, device=self.device)
+            z = torch.randn(n, self.latent_dim, device=self.device, dtype=self.dtype)
             return self.likelihood.mean(self.decode(z))
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> ImageBatch:
         """Decode the posterior means of images to their expected pixels in [0, 1]."""
         with eval_mode(self):
-            return self.autoencode(x.to(self.device))
+            return self.autoencode(x.to(self.device, self.dtype if x.is_floating_point() else None))
 
     def autoencode(self, x: Tensor) -> ImageBatch:
         """Do what `reconstruct` does in the model's present mode, with gradients."""
         mean, _ = self.encode(x)
         return self.likelihood.mean(self.decode(mean))
+
+
+def check_networks(model: VAE) -> None:
+    """Raise a ValueError unless networks give what their model asks; in eval mode, on black images.
+
+    Other shapes may broadcast against the images and train without a complaint.
+    """
+    x = torch.zeros(2, *model.image_shape, device=model.device, dtype=model.dtype)
+    one, codes = model.given(0), (2, model.latent_dim)
+    try:
+        mean, log_var = one.encode(x)
+    except (TypeError, AttributeError) as error:
+        raise wrong("encoder", "a network that returns mean and log_var", error) from None
+    for name, found in (("mean", mean), ("log_var", log_var)):
+        if found.shape != codes:
+            got = tuple(found.shape)
+            raise wrong("encoder", f"{name} of shape {codes} for 2 images, by latent_dim", got)
+    try:
+        pixels = one.likelihood.mean(one.decode(mean))
+    except (TypeError, RuntimeError) as error:
+        wanted = f"a network that takes codes of latent_dim {model.latent_dim}"
+        raise wrong("decoder", wanted, f"{error}".partition("\n")[0]) from None
+    if pixels.shape != x.shape:
+        wanted = f"parameters of pixels of shape {tuple(x.shape)} for 2 codes"
+        raise wrong("decoder", wanted, tuple(pixels.shape))

@@ -14,14 +14,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from vaebook.checks import choose, is_whole, wrong
+from vaebook.checks import choose, is_whole, user_path, wrong
 from vaebook.models.registry import BUILDERS, LIKELIHOODS, build
 from vaebook.models.vae import VAE
 from vaebook.training.devices import pick_device
+from vaebook.training.rebuild import COMPILED, check_fit, prefix_of, rebuild
 
 FORMAT = 1
+HEADER = 32_000_000  # bytes of JSON, the rows of 60,000 epochs: more could fill the memory
 PARTS = {name: name for name in ("encoder", "decoder")}
-COMPILED = "_orig_mod."  # what torch.compile puts before the names inside of what it wraps
 
 
 def save(model: nn.Module, path: str | Path, part: str | None = None) -> None:
@@ -61,8 +62,13 @@ def load_model(
         choose("part", part, PARTS)
     if held not in (None, part):
         raise wrong("part", f"{held!r}, all that {path} holds", repr(part))
-    model: VAE = build(header["config"])
-    network: nn.Module = model if part is None else getattr(model, part)
+    try:
+        network = rebuild(header["config"], tensors, path, part)
+    except (ValueError, OverflowError, MemoryError) as error:
+        reason = str(error).partition("\n")[0]
+        if reason.startswith("path: "):
+            raise ValueError(reason) from None
+        raise ValueError(f"{reason} (in {path})") from None
     load_weights(network, tensors, path, part)
     return network.to(pick_device(device)).eval()
 
@@ -122,7 +128,7 @@ def write(
     model = as_vae(model)
     require_config(model)
     network = model if part is None else getattr(model, choose("part", part, PARTS))
-    tensors = {f"{_prefix(part)}{name}": value for name, value in network.state_dict().items()}
+    tensors = {f"{prefix_of(part)}{name}": value for name, value in network.state_dict().items()}
     tensors |= extra or {}
     tensors = {
         name.replace(COMPILED, ""): value.detach().cpu().contiguous().clone()  # none shared
@@ -133,7 +139,9 @@ def write(
     content |= {"config": model.config, "part": part}
     # Not by `save_file`, which lets nobody but the owner read what it writes.
     metadata = {"vaebook": json.dumps(content | (header or {}))}
-    write_file(Path(path).expanduser(), to_bytes(tensors, metadata))
+    if len(metadata["vaebook"]) > 0.8 * HEADER:  # which grows, because quotes are escaped
+        raise wrong("epochs", "so few that their rows fit into a file's header", "more")
+    write_file(user_path("path", path), to_bytes(tensors, metadata))
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -155,6 +163,17 @@ def write_file(path: Path, content: bytes) -> None:
         os.close(folder)
 
 
+def check_writable(path: Path) -> None:
+    """Raise a ValueError where no file could be written, before a long work finds that out."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe = path.with_name(f".{path.name}.{token_hex(4)}")
+        probe.touch()
+        probe.unlink()
+    except (OSError, ValueError) as error:
+        raise wrong("checkpoint", "a file that can be written", f"{path} ({error})") from None
+
+
 def checksum(tensors: dict[str, Tensor]) -> str:
     """Return a checksum of the bytes of all tensors."""
     total = 0
@@ -173,15 +192,26 @@ def check_finite(tensors: dict[str, Tensor], argument: str, what: str) -> None:
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the header and the tensors of a file that `write` wrote."""
-    path = Path(path).expanduser()
+    path = user_path("path", path)
     if not path.is_file():
         raise FileNotFoundError(f"path: expected a model file, found none at {path}")
     try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > HEADER:
+                raise ValueError(f"a header of {length:,} bytes, more than {HEADER:,}")
+            text = file.read(length)
+        if text.count(b"[") + text.count(b"{") > length // 16 + 1000:
+            raise ValueError("more lists in its header than numbers")
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("vaebook", "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, RecursionError, OSError) as error:
-        raise ValueError(f"path: {path} is damaged or no safetensors file ({error})") from None
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"path: {path} is damaged or no safetensors file ({reason})") from None
+    narrow = [n for n, v in tensors.items() if v.is_floating_point() and v.itemsize < 2]
+    if narrow:  # which PyTorch can hold, but not compute with
+        raise ValueError(f"path: {path} has {tensors[narrow[0]].dtype} in {narrow[0]}")
     if not isinstance(header, dict) or "config" not in header:
         raise ValueError(f"path: {path} holds tensors, but no vaebook model")
     number: Any = header.get("format")
@@ -200,20 +230,9 @@ def load_weights(
     model: nn.Module, tensors: dict[str, Tensor], path: str | Path, part: str | None = None
 ) -> None:
     """Copy the tensors of a file into a model or its part, which must have been built alike."""
-    prefix = _prefix(part)
-    own = {name.replace(COMPILED, ""): name for name in model.state_dict()}
-    held = {n.removeprefix(prefix): tensors[n] for n in tensors if n.startswith(prefix)}
-    held = {own.get(name, name): value for name, value in held.items()}
+    held = check_fit(model, tensors, path, part)
+    own = model.state_dict()
+    # As the model will hold them: what is finite in 64 bits need not be so in 32.
+    held = {name: value.to(own[name].dtype) for name, value in held.items()}
     check_finite(held, "path", f"in {path}")
-    try:
-        for name, value in model.state_dict().items():
-            if name in held and held[name].is_floating_point() != value.is_floating_point():
-                raise RuntimeError(f"{name} is {held[name].dtype}")
-        model.load_state_dict(held)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise ValueError(f"path: the weights in {path} do not fit the model: {reason}") from None
-
-
-def _prefix(part: str | None) -> str:
-    return "model." if part is None else f"model.{part}."
+    model.load_state_dict(held)

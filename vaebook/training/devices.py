@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from vaebook.checks import wrong
-from vaebook.models.networks import eval_mode
+from vaebook.checks import as_seed, wrong
+from vaebook.models.networks import TURN, eval_mode
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
@@ -56,28 +56,31 @@ def seeded(
     """Random numbers of a run's own inside a block; the caller's go on untouched after it.
 
     The generator, for the order of the images, is the same at any rank; the noise is not. Of the
-    devices only the CPU and the one of the run are seeded.
+    devices only the CPU and the one of the run are seeded. Other threads wait for the block's end.
     """
-    start = (int(seed) * 1_000_003 + stream) % 2**63
+    start = (as_seed(seed) * 1_000_003 + stream) % 2**63
     noise = (start + rank * 998_244_353) % 2**63
     there: Any = getattr(torch, device.type) if device.type in ("cuda", "mps") else None
     where = [device] if device.type == "cuda" else []
-    cpu, other = torch.get_rng_state(), there and there.get_rng_state(*where)
-    try:
-        generator = torch.default_generator.manual_seed(noise)
-        if there:
-            with torch.cuda.device(device) if where else nullcontext():
-                there.manual_seed(noise)
-        yield torch.Generator().manual_seed(start) if rank else generator
-    finally:
-        torch.set_rng_state(cpu)
-        if there:
-            there.set_rng_state(other, *where)
+    with TURN:
+        cpu, other = torch.get_rng_state(), there and there.get_rng_state(*where)
+        try:
+            generator = torch.default_generator.manual_seed(noise)
+            if there:
+                with torch.cuda.device(device) if where else nullcontext():
+                    there.manual_seed(noise)
+            yield torch.Generator().manual_seed(start) if rank else generator
+        finally:
+            torch.set_rng_state(cpu)
+            if there:
+                there.set_rng_state(other, *where)
 
 
 @contextmanager
 def measuring(model: Any, seed: int = 0, rank: int = 0) -> Iterator[None]:
     """Run a block in eval mode, without gradients, seeded, and in float32 whatever is around."""
+    if model.dtype != torch.float32:
+        raise wrong("model", "weights in float32", f"{model.dtype}; model.float() makes them so")
     plainly, seeds = torch.autocast(model.device.type, enabled=False), (model.device, seed, 0, rank)
     with torch.no_grad(), plainly, eval_mode(model), seeded(*seeds):
         yield

@@ -2,13 +2,14 @@
 
 import time
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vaebook.checks import wrong
+from vaebook.checks import is_number, wrong
 from vaebook.objectives import Terms
 from vaebook.training.teams import ALONE, Team
 
@@ -55,6 +56,20 @@ class History:
     def __repr__(self) -> str:
         state = "interrupted" if self.interrupted else "complete"
         return "\n".join([f"History, {state}", *(line(row) for row in self.rows)])
+
+
+def check_rows(rows: list[Any]) -> None:
+    """Raise a ValueError unless these are the rows of a history from its first epoch on."""
+    epoch = 0
+    for row in rows:
+        fits = isinstance(row, dict) and row.keys() >= set(COLUMNS)
+        fits = fits and all(isinstance(row[name], Real) for name in COLUMNS if name != "split")
+        fits = fits and is_number(row["loss"]) and row["split"] in ("train", "validation")
+        if not fits or row["epoch"] != epoch + (row["split"] == "train"):
+            raise wrong("rows", f"numbers for {', '.join(COLUMNS)}", f"{row!r:.80}")
+        epoch = row["epoch"]
+    if not rows:
+        raise wrong("rows", "those of an epoch or more", "none")
 
 
 def line(row: Row) -> str:

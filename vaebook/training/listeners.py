@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaebook.checks import at_least_0, one_of, positive, wrong
+from vaebook.checks import at_least_0, one_of, positive, user_path, wrong
 from vaebook.data.images import Images, to_pixels
 from vaebook.models.networks import eval_mode
 from vaebook.models.vae import VAE
 from vaebook.objectives import Objective
-from vaebook.training.checkpoints import load_weights, read, require_config, write
+from vaebook.training.checkpoints import check_writable, load_weights, read, require_config, write
 from vaebook.training.devices import seeded
-from vaebook.training.history import History, Row, Score, line
+from vaebook.training.history import History, Row, Score, check_rows, line
 from vaebook.training.optimizers import Optimizers
 from vaebook.training.progress import Progress
 from vaebook.training.teams import Team
@@ -96,12 +96,14 @@ class NotFinite(Listener):
 
     def on_epoch(self, run: Run) -> None:
         found = {f"{row['split']} loss": row["loss"] for row in run.rows}
-        found["sum of weights"] = float(sum(p.detach().sum() for p in run.model.parameters()))
+        state = [value for value in run.model.state_dict().values() if value.is_floating_point()]
+        found["sum of weights"] = float(sum(value.sum() for value in state))
         for name, value in found.items():
             if not math.isfinite(value):
                 rate = run.rate_at((run.epoch - 0.5) / run.epochs)  # in the middle of this epoch
                 rate = run.optimizers.groups[0]["lr"] if rate is None else rate
                 hint = f"a smaller lr than {rate:.3g} may help"
+                hint += f", going on from epoch {run.epoch - 1}" * (run.epoch > 1)
                 raise FloatingPointError(f"the {name} became {value} in epoch {run.epoch}; {hint}")
 
 
@@ -153,7 +155,7 @@ class Snapshots(Listener):
         if run.step not in self.shots:
             return
         model, history = run.model, run.history
-        z = torch.randn(64, model.latent_dim, generator=torch.Generator().manual_seed(0))
+        z = torch.randn(64, model.latent_dim, generator=torch.Generator().manual_seed(0)).float()
         with eval_mode(model), seeded(model.device, 0, run.step):
             pixels = model.likelihood.mean(model.given(self.labels).decode(z.to(model.device)))
             history.snapshots.append((run.step, pixels.float().cpu()))
@@ -167,7 +169,7 @@ class Checkpoint(Listener):
     """The state of a training in a file, rewritten after each epoch or each that is the best."""
 
     def __init__(self, path: str | Path, keep: str, settings: dict[str, Any]) -> None:
-        self.path, self.keep, self.settings = Path(path).expanduser(), keep, settings
+        self.path, self.keep, self.settings = user_path("checkpoint", path), keep, settings
 
     def on_epoch(self, run: Run) -> None:
         history, losses = run.history, validation_losses(run.history)
@@ -187,21 +189,30 @@ class Checkpoint(Listener):
         kinds = {"rows": list, "settings": dict, "optimizers": dict}
         held = all(isinstance(header.get(key), kind) for key, kind in kinds.items())
         if not held or header["config"] != json.loads(json.dumps(run.model.config)):
-            found = f"{'one' if held else 'the weights alone'} of {header['config']}"
+            found = f"{'one' if held else 'the weights alone'} of {header['config']!r}"[:300]
             wanted = f"a training state of {run.model.config}"
             raise wrong("checkpoint", wanted, f"{self.path} with {found}")
         for name, value in self.settings.items():
             if (before := header["settings"].get(name)) != value:
                 raise wrong(name, f"{before!r}, with which the run in {self.path} began", value)
+        try:
+            self.take_up(run, header, tensors)
+        except (ValueError, LookupError, TypeError, RuntimeError, ArithmeticError) as error:
+            reason = f"{self.path} holds none to go on from: {error}".partition("\n")[0]
+            raise ValueError(f"checkpoint: {reason:.400}") from None
+
+    def take_up(self, run: Run, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """Set a run to what a file holds of it."""
+        check_rows(header["rows"])
         run.optimizers.restore(tensors, **header["optimizers"])
-        load_weights(run.model, tensors, self.path)
-        history = run.history
         for step, key in sorted((int(k.split(".")[1]), k) for k in tensors if k.startswith("snap")):
-            history.snapshots.append((step, tensors[key]))
+            run.history.snapshots.append((step, tensors[key]))
             if (both := tensors.get(f"posterior.{step}")) is not None:
-                history.posteriors.append((step, *both))
-        history.rows += header["rows"]
-        run.epoch = history.rows[-1]["epoch"]
+                mean, std = both
+                run.history.posteriors.append((step, mean, std))
+        load_weights(run.model, tensors, self.path)
+        run.history.rows += header["rows"]
+        run.epoch = run.history.rows[-1]["epoch"]
         run.step = run.epoch * run.steps
 
 
@@ -272,12 +283,13 @@ def check(
     one_of("keep", keep, "last", "best")
     if checkpoint is not None:
         require_config(model)
-        path = Path(checkpoint).expanduser()
+        path = user_path("checkpoint", checkpoint)
         if path.is_dir():
             raise wrong("checkpoint", "a file", f"the folder {path}")
         if path.exists() and not resume:
             wanted = "a new file, or resume=True to go on from the one that is there"
             raise wrong("checkpoint", wanted, path)
+        check_writable(path)
     elif resume or keep == "best":
         raise wrong("resume" if resume else "keep", "a checkpoint, too", "checkpoint=None")
     if keep == "best" and validation is None:

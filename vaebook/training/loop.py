@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vaebook.checks import above_0, at_least_0, choose, is_whole, positive, wrong
+from vaebook.checks import above_0, as_seed, at_least_0, choose, is_whole, positive, wrong
 from vaebook.data.images import Images, batch_bounds, minibatches, prepare
-from vaebook.models.vae import VAE
+from vaebook.models.vae import VAE, check_networks
 from vaebook.objectives import NegativeELBO, Objective
 from vaebook.speed.graph import Recorded, can_record
 from vaebook.speed.kernels import lent
@@ -99,8 +99,10 @@ def fit(
     ['train', 'validation']
     """
     positive(epochs=epochs, batch_size=batch_size)
-    check_choices(model, objective, optimizer, clip, precision, seed)
-    epochs, batch_size, seed = int(epochs), int(batch_size), int(seed)
+    check_choices(model, objective, optimizer, clip, precision)
+    epochs, batch_size, seed = int(epochs), int(batch_size), as_seed(seed)
+    if not is_whole(snapshots, least=0):
+        raise wrong("snapshots", "a whole number, at least 0", repr(snapshots))
     heard.check(model, checkpoint, resume, keep, validation, callbacks)
     rate_at = as_schedule(lr)
     device = pick_device(device)
@@ -114,6 +116,8 @@ def fit(
     keep_memory()
 
     model.to(device)
+    with measuring(model):  # which leaves random numbers and running statistics as they are
+        check_networks(as_vae(model))
     recorded = team.size == 1 and can_record(model, images, objective, optimizer, device, dtype)
     run = Run(
         model=model, images=images, validation=validation, epochs=epochs, batch_size=batch_size,
@@ -131,7 +135,8 @@ def fit(
             keeper.restore(run)
     listeners += [each if isinstance(each, Listener) else Function(each) for each in callbacks]
     try:
-        return train(run, listeners)
+        with torch.inference_mode(False), torch.enable_grad():  # whatever is around
+            return train(run, listeners)
     except BaseException as error:
         error.history = run.history  # type: ignore[attr-defined]
         raise
@@ -251,13 +256,14 @@ def as_schedule(lr: Rate | None) -> Callable[[float], float | None]:
     return rate_at
 
 
-def check_choices(
-    model: Any, objective: Any, optimizer: Any, clip: Any, precision: Any, seed: Any
-) -> None:
+def check_choices(model: Any, objective: Any, optimizer: Any, clip: Any, precision: Any) -> None:
     """Raise a ValueError that names the first of the arguments that does not fit."""
-    if kinds := {value.dtype for value in as_vae(model).parameters()} - {torch.float32}:
-        got = ", ".join(map(str, kinds))
+    weights = [*as_vae(model).parameters()]
+    if (kinds := {value.dtype for value in weights}) != {torch.float32}:
+        got = ", ".join(map(str, kinds)) or "no weights"
         raise wrong("model", "weights in float32, which precision= makes faster", got)
+    if any(value.is_inference() for value in weights):
+        raise wrong("model", "weights made outside torch.inference_mode", "some made inside it")
     if not callable(objective):
         raise wrong("objective", "a function of a model and a batch", repr(objective))
     if not callable(optimizer):
@@ -265,8 +271,6 @@ def check_choices(
     if clip is not None:
         above_0(clip=clip)
     choose("precision", precision, PRECISIONS)
-    if not is_whole(seed, least=-(2**63)):
-        raise wrong("seed", "a whole number", repr(seed))
 
 
 def check_shares(images: Any, validation: Any, batch_size: int, processes: int) -> None:

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Muon, Optimizer
 
-from vaebook.checks import choose, wrong
+from vaebook.checks import at_least_0, choose, wrong
 
+# What each gathers for a parameter, beside a number of steps always of the parameter's shape.
+GATHERED = {Adam: {"step", "exp_avg", "exp_avg_sq"}, Muon: {"momentum_buffer"}}
 NAMES = {"adam": (Adam,), "muon": (Muon, Adam)}
 RATE = 1e-3  # of Adam and of Muon where none is given
 Maker = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -86,6 +88,7 @@ class Optimizers:
         if names != [*self.parts] or len(rates) != len(self.groups):
             wanted, found = (" and ".join(each) for each in (self.parts, names))
             raise wrong("checkpoint", f"the state of {wanted}", f"that of {found}")
+        at_least_0(**{f"rates[{i}]": rate for i, rate in enumerate(rates)})
         states: dict[str, dict[int, dict[str, Tensor]]] = {name: {} for name in names}
         for place, value in tensors.items():
             kind, *rest = place.split(".")
@@ -93,9 +96,28 @@ class Optimizers:
                 name, i, key = rest
                 states[name].setdefault(int(i), {})[key] = value
         for name, part in self.parts.items():
+            _check_state(name, part, states[name])
             part.load_state_dict(part.state_dict() | {"state": states[name]})
         for group, rate in zip(self.groups, rates, strict=True):
             _set(group, rate)
+
+
+def _check_state(name: str, part: Optimizer, slots: dict[int, dict[str, Tensor]]) -> None:
+    """Raise a ValueError for a state that the optimizer could not go on from."""
+    own = [parameter for group in part.param_groups for parameter in group["params"]]
+    for i, slot in slots.items():
+        place = f"optimizer.{name}.{i}"
+        if not 0 <= i < len(own):
+            raise wrong("checkpoint", f"{place} to be one of {len(own)}", "another")
+        keys = GATHERED.get(type(part))
+        if keys and not part.defaults.get("amsgrad") and slot.keys() != keys:
+            raise wrong("checkpoint", f"{', '.join(sorted(keys))} in {place}", ", ".join(slot))
+        for key, value in slot.items():
+            shape = torch.Size() if key == "step" else own[i].shape
+            fits = value.is_floating_point() and bool(value.isfinite().all())
+            if keys and not (fits and value.shape == shape):
+                got = f"{value.dtype} of shape {[*value.shape]}, or not finite"
+                raise wrong("checkpoint", f"floats of shape {[*shape]} in {place}.{key}", got)
 
 
 def _set(group: dict[str, Any], rate: float) -> None:

@@ -19,8 +19,9 @@ class Progress:
         jupyter = type(shell).__name__ == "ZMQInteractiveShell"  # IPython has shells without it
         self.enabled, self.cell = enabled, _Cell() if enabled and jupyter else None
         # tqdm's disable=None shows the bar unless its file says that it is no terminal.
+        shown = enabled and (jupyter or sys.stderr is not None)  # which it is without a console
         self.bar = tqdm(
-            total=total, file=self.cell, leave=False, disable=None if enabled else True,
+            total=total, file=self.cell, leave=False, disable=None if shown else True,
             mininterval=0.5, ncols=self.cell and 88, dynamic_ncols=self.cell is None,
         )  # fmt: skip
 
@@ -28,7 +29,10 @@ class Progress:
         """Count one step, and show `note` beside the bar from now on."""
         if note is not None:
             self.bar.set_postfix_str(note, refresh=False)
-        self.bar.update()
+        try:
+            self.bar.update()
+        except (OSError, ValueError):  # a terminal that is gone must not end the work
+            self.bar.disable = True
 
     def line(self, text: str) -> None:
         """Print a line that stays."""
@@ -36,8 +40,11 @@ class Progress:
             self.cell.lines.append(text)
             self.cell.show()
         elif self.enabled:
-            with tqdm.external_write_mode():
-                print(text, flush=True)
+            try:
+                with tqdm.external_write_mode():
+                    print(text, flush=True)
+            except (OSError, ValueError):  # a closed pipe or file must not end the work
+                self.enabled = False
 
     def close(self) -> None:
         """Remove the bar and leave the lines."""
