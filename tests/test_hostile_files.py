@@ -98,6 +98,14 @@ def test_a_header_that_would_fill_the_memory_is_not_read(tmp_path):
         vb.load_model(path)
 
 
+def test_a_header_that_could_not_be_read_again_is_not_written(files, monkeypatch):
+    before = files[0].read_bytes()
+    monkeypatch.setattr("vaebook.training.checkpoints.HEADER", 100)
+    with pytest.raises(ValueError, match=r"^epochs: expected so few that their rows fit"):
+        vb.save(new_model(), files[0])
+    assert files[0].read_bytes() == before
+
+
 def test_numbers_too_small_to_compute_with_are_refused(files):
     weight = torch.zeros(6).to(torch.float8_e4m3fn)
     change(files[0], tensors={"model.encoder.body.1.bias": weight})

@@ -1,8 +1,6 @@
 """The one door to data: `load` takes a name or a path and returns a `Dataset`."""
 
 import os
-import shutil
-import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -185,15 +183,8 @@ def _textures() -> list[Images]:
         patches = as_images(images, labels)
         with suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
-            _sweep(file.parent)
+            public.sweep(file.parent)
             with TemporaryDirectory(dir=file.parent, prefix=".partial-") as work:
                 np.savez(Path(work, file.name), images=images, labels=labels)
                 Path(work, file.name).replace(file)
     return [patches[:36_000], patches[36_000:]]
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what was left by processes that ended while they wrote, an hour ago or more."""
-    for left in folder.glob(".partial-*"):
-        if left.stat().st_mtime < time.time() - 3600:
-            shutil.rmtree(left, ignore_errors=True)

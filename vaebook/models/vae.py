@@ -187,8 +187,8 @@ def check_networks(model: VAE) -> None:
     one, codes = model.given(0), (2, model.latent_dim)
     try:
         mean, log_var = one.encode(x)
-    except (TypeError, AttributeError) as error:
-        raise wrong("encoder", "a network that returns mean and log_var", error) from None
+    except (TypeError, AttributeError, ValueError) as error:
+        raise wrong("encoder", "a network that returns mean and log_var", error) from error
     for name, found in (("mean", mean), ("log_var", log_var)):
         if found.shape != codes:
             got = tuple(found.shape)
@@ -197,7 +197,7 @@ def check_networks(model: VAE) -> None:
         pixels = one.likelihood.mean(one.decode(mean))
     except (TypeError, RuntimeError) as error:
         wanted = f"a network that takes codes of latent_dim {model.latent_dim}"
-        raise wrong("decoder", wanted, f"{error}".partition("\n")[0]) from None
+        raise wrong("decoder", wanted, f"{error}".partition("\n")[0]) from error
     if pixels.shape != x.shape:
         wanted = f"parameters of pixels of shape {tuple(x.shape)} for 2 codes"
         raise wrong("decoder", wanted, tuple(pixels.shape))
