@@ -119,6 +119,9 @@ def test_sample_writes_a_picture(run, tmp_path, capsys):
     assert main(["sample", "--model", str(run), "-n", "5", "--out", str(first)]) == 0
     checkpoint = str(run / "model.safetensors")
     assert main(["sample", "--model", checkpoint, "-n", "5", "--out", str(second)]) == 0
+    bare = first.parent / "samples"
+    assert main(["sample", "--model", checkpoint, "-n", "5", "--out", str(bare)]) == 0
+    assert bare.read_bytes() == first.read_bytes()
     assert main(["sample", "--model", str(run), "-n", "5", "--seed", "1", "--out", str(other)]) == 0
     assert "5 samples" in capsys.readouterr().out
     pixels = []

@@ -1,6 +1,8 @@
 """Files that are damaged, foreign or made to harm, and runs that go wrong around a checkpoint."""
 
 import json
+import os
+import signal
 import sys
 import threading
 
@@ -11,6 +13,8 @@ from safetensors.torch import save_file
 
 import vaebook as vb
 from tests.mutate import IMAGES, OPTIONS, header_of, joined, mutate, new_model, run, sources
+from vaebook.models.networks import eval_mode
+from vaebook.training.checkpoints import read, write
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
@@ -219,6 +223,37 @@ def weights(model):
 def conv(seed):
     torch.manual_seed(seed)
     return vb.conv_vae((1, 16, 16), 2, width=2)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked")
+def test_a_child_forked_while_another_thread_evaluates_has_its_turn():
+    model, held, done = new_model(), threading.Event(), threading.Event()
+
+    def hold():
+        with eval_mode(model):
+            held.set()
+            done.wait(20)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(20)
+    child = os.fork()
+    if not child:
+        signal.alarm(5)  # which ends a child that waits for ever
+        with eval_mode(model):
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    done.set()
+    thread.join()
+    assert status == 0
+
+
+def test_a_picture_that_is_not_finite_ends_no_training(tmp_path):
+    path, picture = tmp_path / "run", torch.full((2, 3), float("inf"))
+    write(path, new_model(), {"posterior.3": picture})
+    assert read(path)[1]["posterior.3"].equal(picture)
+    with pytest.raises(ValueError, match=r"^model: .*got others in optimizer\.adam"):
+        write(path, new_model(), {"optimizer.adam.0.exp_avg": picture})
 
 
 def test_threads_and_callbacks_leave_a_training_as_it_is():

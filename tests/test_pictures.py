@@ -114,6 +114,15 @@ def test_links_show_each_picture_once(tmp_path):
     assert data.train.labels.tolist() == [0, 0, 1, 1]
 
 
+def test_a_class_keeps_its_name_beside_a_link_to_it(tmp_path):
+    for number in range(4):
+        save(tmp_path / "bc"[number % 2] / f"{number}.png", seed=number)
+    (tmp_path / "a").symlink_to("b", target_is_directory=True)
+    (tmp_path / "c" / "0.png").symlink_to(tmp_path / "b" / "0.png")
+    data = vb.load(tmp_path)
+    assert (data.classes, data.train.labels.tolist()) == (("b", "c"), [0, 0, 1, 1])
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes")
 def test_a_pipe_is_no_picture(tmp_path):
     save(tmp_path / "a.png")

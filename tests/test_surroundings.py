@@ -93,6 +93,12 @@ def test_whole_numbers_of_numpy_are_seeds():
     assert torch.equal(*drawn)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**40])
+def test_a_density_takes_every_seed(seed):
+    drawn = vb.sample_density(dense(), PIXELS, 3, components=2, seed=seed)
+    assert drawn.shape == (3, 2)
+
+
 @pytest.mark.parametrize("snapshots", ["1", None, 1.0, True, -1])
 def test_snapshots_are_a_whole_number(snapshots):
     with pytest.raises(ValueError, match="snapshots: expected a whole number"):

@@ -95,7 +95,8 @@ def sample(arguments: Namespace) -> None:
     """Decode draws from the prior to a picture."""
     model = vb.load_model(_checkpoint(arguments.model))
     codes = vb.sample_prior(model, arguments.n, seed=arguments.seed)
-    vb.plot.images(vb.decode(model, codes)).savefig(out := user_path("--out", arguments.out))
+    out = user_path("--out", arguments.out)
+    vb.plot.images(vb.decode(model, codes)).savefig(out, format=out.suffix[1:] or "png")
     _say(f"{arguments.n} samples in {out}")
 
 

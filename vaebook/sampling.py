@@ -100,6 +100,7 @@ def sample_density(
     positive(n=n, components=components)
     one_of("kind", kind, "mixture", "kernel")
     z = sample_posterior(model, images, seed).double().numpy()
+    seed %= 2**32  # as NumPy and scikit-learn take it
     if kind == "kernel":
         drawn = KernelDensity(bandwidth="scott").fit(z).sample(n, random_state=seed)
     elif len(z) < components:

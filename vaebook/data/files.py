@@ -172,8 +172,10 @@ def _listing(folder: Path) -> _Listing:
             folders.clear()
             continue
         seen.add(here)
-        folders[:] = sorted(name for name in folders if name[0] != ".")
-        for path in (Path(at, name) for name in sorted(files) if name[0] != "."):
+        # What a link leads to counts where it really lies, if that is below the folder, too.
+        below = sorted((Path(at, name) for name in folders if name[0] != "."), key=_links_last)
+        folders[:] = [path.name for path in below]
+        for path in sorted((Path(at, name) for name in files if name[0] != "."), key=_links_last):
             real = Path(os.path.realpath(path)) if path.is_symlink() else here / path.name
             if not os.path.isfile(real) or path.suffix.lower() not in _suffixes():
                 others.append(path.name)
@@ -187,6 +189,10 @@ def _listing(folder: Path) -> _Listing:
         raise wrong(str(folder), "all pictures in class folders or none", got)
     kinds = {path: None if flat else path.relative_to(folder).parts[0] for path in pictures}
     return _Listing(kinds, others)
+
+
+def _links_last(path: Path) -> tuple[bool, str]:
+    return path.is_symlink(), path.name
 
 
 @cache

@@ -1,5 +1,6 @@
 """What several models are built of."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -18,6 +19,16 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 # Random numbers and a model's mode belong to all threads: one at a time may set them for a block.
 TURN = RLock()
+
+
+def _renew() -> None:
+    """Free the lock in a forked child, where the other thread that holds it does not exist."""
+    if not TURN._is_owned():  # type: ignore[attr-defined]
+        TURN._at_fork_reinit()  # type: ignore[attr-defined]
+
+
+if hasattr(os, "register_at_fork"):  # as on every system that forks
+    os.register_at_fork(after_in_child=_renew)
 
 
 @contextmanager

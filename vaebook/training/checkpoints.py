@@ -134,7 +134,9 @@ def write(
         name.replace(COMPILED, ""): value.detach().cpu().contiguous().clone()  # none shared
         for name, value in tensors.items()
     }
-    check_finite(tensors, "model", "to save")
+    shown = ("snapshot.", "posterior.")  # only to look at, and no reason to end a training
+    needed = {name: value for name, value in tensors.items() if not name.startswith(shown)}
+    check_finite(needed, "model", "to save")
     content = {"format": FORMAT, "version": version("vaebook"), "checksum": checksum(tensors)}
     content |= {"config": model.config, "part": part}
     # Not by `save_file`, which lets nobody but the owner read what it writes.

@@ -63,8 +63,8 @@ class Run:
 class Listener:
     """What `fit` tells how a training goes; a subclass has those of the methods that it needs.
 
-    With several processes each of them has listeners, and the rows are the same for all. A true
-    answer to `on_start` or `on_epoch` ends the training.
+    Each of several processes has them, with the same rows. A true answer to `on_start` or
+    `on_epoch` ends the training. Other threads use no model before the epoch ends: wait for none.
     """
 
     def on_start(self, run: Run) -> Any:
