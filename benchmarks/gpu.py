@@ -6,7 +6,7 @@ The tests marked `cuda`; the benchmark's sections, the one by the GPU's own cloc
     python benchmarks/gpu.py --output FOLDER --minutes 10
 
 The folder, _build/gpu by default, gets the chapters as notebooks and speed-cuda.json with its
-picture. The measurements go to book/results/, too, if they are all that chapter 18 shows.
+picture. The measurements go to vaebook/results/, too, if they are all that chapter 18 shows.
 """
 
 import argparse
@@ -90,8 +90,8 @@ def main(argv=None):
         print(f"\n=== {name}: {ends[name]}, {time.monotonic() - started:.0f} s\n", flush=True)
     print(*(f"{name}: {how}" for name, how in ends.items()), sep="\n")
     if report.exists() and json.loads(report.read_text("utf-8")).keys() >= SHOWN:
-        shutil.copy(report, ROOT / "book" / "results")
-        print(f"copied to book/results: {report.name}")
+        shutil.copy(report, ROOT / "vaebook" / "results")
+        print(f"copied to vaebook/results: {report.name}")
     return int(set(ends.values()) != {"passed"})
 
 

@@ -22,7 +22,8 @@ and memory, on random pixels, the faster of 2 runs), other (evaluation, sampling
 time_to_loss_conv, time_to_loss_dense, precision, tried (other formulations of the step), import,
 cuda (only on a GPU). All of them take about twenty minutes on two CPU cores.
 
-It prints a table and writes book/results/speed-{cpu,cuda}.json and benchmarks/speed-{cpu,cuda}.png.
+It prints a table and writes vaebook/results/speed-{cpu,cuda}.json and
+benchmarks/speed-{cpu,cuda}.png.
 """
 
 import argparse
@@ -75,7 +76,7 @@ def main(argv=None):
     sizes = QUICK if given.quick else FULL
     data = vb.load(sizes.data, offline="textures")
     name = f"speed-{vb.pick_device().type}"
-    path = (given.output or ROOT / "book" / "results") / f"{name}.json"
+    path = (given.output or ROOT / "vaebook" / "results") / f"{name}.json"
     picture = (given.output or ROOT / "benchmarks") / f"{name}.png"
     about = {"provenance": provenance(), "data": data.source}
     report = json.loads(path.read_text("utf-8")) if path.exists() else about

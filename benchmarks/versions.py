@@ -4,7 +4,7 @@
     python benchmarks/versions.py ../before
 
 Each trains in a process of its own, for one epoch at a time, several times over; so does the usual
-recipe, for the dense network. It prints the medians and writes book/results/versions-cpu.json.
+recipe, for the dense network. It prints the medians and writes vaebook/results/versions-cpu.json.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def main(argv=None):
     parser.add_argument("other", type=Path, help="the other checkout")
     parser.add_argument("--images", type=int, default=12_800)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--output", type=Path, default=ROOT / "book/results/versions-cpu.json")
+    parser.add_argument("--output", type=Path, default=ROOT / "vaebook/results/versions-cpu.json")
     given = parser.parse_args(argv)
     workers = {"before": worker(given.other.resolve()), "now": worker(ROOT)}
     workers["recipe"] = worker(ROOT)

@@ -1,1 +1,1 @@
-"""The scripts that produce book/results/."""
+"""The scripts that produce vaebook/results/."""

@@ -1,4 +1,4 @@
-"""Posterior collapse: brought about, cured, and mapped. Writes book/results/collapse*.
+"""Posterior collapse: brought about, cured, and mapped. Writes vaebook/results/collapse*.
 
     python -m experiments.collapse            run what is missing, cell by cell
     python -m experiments.collapse --part cures

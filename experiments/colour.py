@@ -1,4 +1,4 @@
-"""A longer run on CIFAR-10, and the Bernoulli floors. Writes book/results/colour*.
+"""A longer run on CIFAR-10, and the Bernoulli floors. Writes vaebook/results/colour*.
 
     python -m experiments.colour              train, going on where an earlier run stopped
     python -m experiments.colour --part floors

@@ -1,4 +1,4 @@
-"""Two networks on all of MNIST, trained to the end. Writes book/results/digits*.
+"""Two networks on all of MNIST, trained to the end. Writes vaebook/results/digits*.
 
     python -m experiments.digits                        run what is missing, then assemble
     python -m experiments.digits --network mlp --seed 0     one run, to have several at once
@@ -192,7 +192,7 @@ def main(argv=None):
         "--scratch", type=Path, default=Path("runs/digits"), help="for runs (default: %(default)s)"
     )
     parser.add_argument(
-        "--results", type=Path, default=RESULTS, help="for results (default: book/results)"
+        "--results", type=Path, default=RESULTS, help="for results (default: vaebook/results)"
     )
     given = parser.parse_args(argv)
     wanted = [

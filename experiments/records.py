@@ -5,7 +5,7 @@ import io
 import os
 from pathlib import Path
 
-RESULTS = Path(__file__).parents[1] / "book" / "results"
+RESULTS = Path(__file__).parents[1] / "vaebook" / "results"
 
 
 def write_text(path, text):

@@ -7,7 +7,7 @@ A file tests/refutations/NN.py lists, as data, changes of chapter NN (REFUTATION
 assertion that each of them must bring down, and changes that must leave it standing (NEUTRAL).
 The chapter runs once. Before a cell that a change is about, the process forks: the child goes on
 with the changed cell, up to the cell of the assertion. What came of it is written to
-book/results/refutations.json, and the command fails if an assertion survived its refutation.
+vaebook/results/refutations.json, and the command fails if an assertion survived its refutation.
 """
 
 import argparse
@@ -23,11 +23,11 @@ import time
 import traceback
 from pathlib import Path
 
-from experiments.records import write_text
+from experiments.records import RESULTS, write_text
 
 BOOK = Path(__file__).resolve().parent.parent / "book"
 LISTS = BOOK.parent / "tests" / "refutations"
-RESULT = BOOK / "results" / "refutations.json"
+RESULT = RESULTS / "refutations.json"
 SECONDS = 900  # a changed chapter that takes longer than this has not been refuted
 
 sys.path.insert(0, str(BOOK))

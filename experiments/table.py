@@ -1,4 +1,4 @@
-"""Every model on the same binarized images, judged alike. Writes book/results/table/*.json.
+"""Every model on the same binarized images, judged alike. Writes vaebook/results/table/*.json.
 
     python -m experiments.table                         run what is missing
     python -m experiments.table --dataset mnist --model vae --seed 0         one run

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import vaebook as vb
 from benchmarks import contenders, report, run, sections, steps, versions
 
-COMMITTED = Path(__file__).parents[1] / "book" / "results" / "speed-cpu.json"
+COMMITTED = Path(__file__).parents[1] / "vaebook" / "results" / "speed-cpu.json"
 KEYS = {
     "speed": {
         "network", "contender", "batch_size", "image_size", "images", "seconds",

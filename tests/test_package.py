@@ -16,7 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A room uses only the rooms above it; within one, nothing but that there is no circle.
 ROOMS = [
     "checks", "data", "models", "objectives", "speed", "training", "sampling", "evaluation",
-    "plot", "export", "zoo", "from_scratch", "__main__",
+    "plot", "export", "zoo", "records", "from_scratch", "__main__",
 ]  # fmt: skip
 
 
@@ -120,8 +120,8 @@ def test_the_loop_is_at_most_50_lines():
     assert length <= 50
 
 
-def test_the_package_has_at_most_5150_lines_that_are_not_blank():
-    assert not_blank(FILES) <= 5150
+def test_the_package_has_at_most_5180_lines_that_are_not_blank():
+    assert not_blank(FILES) <= 5180
 
 
 def test_every_public_name_is_there():

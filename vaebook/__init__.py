@@ -22,13 +22,14 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from vaebook import data, evaluation, models, objectives, sampling, training, zoo
+from vaebook import data, evaluation, models, objectives, records, sampling, training, zoo
 from vaebook.data import Dataset, Images, as_images, load
 from vaebook.evaluation import *
 from vaebook.export import export_onnx
 from vaebook.models import *
 from vaebook.models import likelihoods
 from vaebook.objectives import *
+from vaebook.records import *
 from vaebook.sampling import *
 from vaebook.training import *
 from vaebook.zoo import *
@@ -38,6 +39,7 @@ __all__ += ["load", "plot"]
 __all__ += evaluation.__all__
 __all__ += models.__all__
 __all__ += objectives.__all__
+__all__ += records.__all__
 __all__ += sampling.__all__
 __all__ += training.__all__
 __all__ += zoo.__all__
