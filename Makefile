@@ -12,7 +12,7 @@ STAMP  := $(VENV)/.installed
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book test refute torture notebooks lab bench gpu constraints clean
+.PHONY: help book test refute torture notebooks alone lab bench gpu constraints clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ torture: $(STAMP) ## kill trainings 1,000 times: each must end as if undisturbed
 
 notebooks: $(STAMP) ## make book/*.ipynb from the chapters and the outputs of the last `make book`
 	$(PY) book/make_notebooks.py
+
+alone: $(STAMP) ## run each notebook in an empty folder, with the built package (30 minutes)
+	$(PY) -m pytest tests/test_notebooks.py -m "" -k runs_alone -v --durations=0
 
 lab: $(STAMP) ## open the notebooks in JupyterLab
 	$(VENV)/bin/jupyter lab book

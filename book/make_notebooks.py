@@ -4,13 +4,18 @@ The notebooks are what a reader opens in Jupyter or on a code host, where MyST m
 raw; so it is translated into plain Markdown. A directive or role that has no translation here is
 an error: add one.
 
+A reader may have one notebook and nothing else. So its first cells say how to install what it
+needs, its pictures lie in it, and it ends with the works that it cites.
+
     python book/make_notebooks.py            write every notebook
     python book/make_notebooks.py --check    say which notebooks disagree with their chapters
 """
 
 import argparse
+import ast
 import base64
 import io
+import mimetypes
 import os
 import re
 import sys
@@ -25,14 +30,29 @@ from myst_nb.core.read import read_myst_markdown_notebook
 from myst_parser.config.main import MdParserConfig
 from PIL import Image
 from pybtex.database import parse_file
+from pybtex.plugin import find_plugin
+from pybtex.richtext import Text
 
 BOOK = Path(__file__).resolve().parent
 CACHE = BOOK.parent / "_build" / ".jupyter_cache"  # of the last build
 MAX_BYTES = 1_000_000
 
 FIRST_CELL = """\
-> This notebook was made from [`{name}.md`]({name}.md), the chapter's source: change it there.
-> To run it, install the package once, from the root of the repository: `pip install -e .`"""
+> This notebook was made from `book/{name}.md`, the chapter's source: change it there.
+> To install all that it needs, run once{where}: `{install}`
+> Links to other chapters lead to the notebooks that lie beside this one."""
+# The cell that says what is missing stands in the notebooks only, and this tag tells it apart.
+CHECK_TAG = "not-in-chapter"
+CHECK_CELL = """\
+from importlib.util import find_spec
+
+needed = "{needed}".split()
+missing = [name for name in needed if find_spec(name) is None]
+if missing:
+    raise ImportError(
+        f"This notebook needs {{' and '.join(missing)}}; to install all, run "
+        '{install}{where}.'
+    )"""
 
 ADMONITIONS = {
     "attention", "caution", "danger", "error", "hint", "important", "note", "seealso", "tip",
@@ -41,10 +61,17 @@ ADMONITIONS = {
 TITLED = {"admonition", "topic", "sidebar", "epigraph", "margin"}
 FLAT = {"div", "grid", "tab-set"}
 ITEMS = {"card", "grid-item", "grid-item-card", "tab-item"}
-DROPPED = {"bibliography", "contents", "exercise-end", "solution-end", "tableofcontents"}
+FOLDED = {"hide-cell", "hide-input", "remove-cell", "remove-input"}
+DROPPED = {"bibliography", "contents", "exercise-end", "tableofcontents"}
 
 FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|:{3,})(?:\{(?P<name>[^}]+)\})?(?P<rest>.*)$")
 ROLE = re.compile(r"\{([a-zA-Z:_-]+)\}`([^`]+)`")
+PICTURE = re.compile(r"!\[(?P<alt>[^]]*)\]\((?P<path>[^)\s:]+)\)")
+SOLUTION = re.compile(
+    r"^(?P<fence>`{3,}|:{3,})\{solution-(?:start|end)\} *(?P<label>\S*) *\n"
+    r"(?::.*\n)*(?P=fence) *$",
+    re.MULTILINE,
+)
 TITLE_TARGET = re.compile(r"^(?P<title>.*?)\s*<(?P<target>[^<>]+)>$", re.DOTALL)
 
 
@@ -123,14 +150,44 @@ def chapters():
 
 @cache
 def bibliography():
-    """Return each key of references.bib with the names and the year to cite it by."""
-    cited = {}
-    for key, entry in parse_file(BOOK / "references.bib").entries.items():
-        people = entry.persons.get("author") or entry.persons["editor"]
-        names = [" ".join(p.prelast_names + p.last_names).strip("{}") for p in people]
-        many = f"{names[0]} et al."
-        cited[key] = (many if len(names) > 2 else " and ".join(names), entry.fields["year"])
-    return cited
+    """Return the entries of references.bib."""
+    return parse_file(BOOK / "references.bib")
+
+
+def author_and_year(key):
+    """Return the names and the year by which a work is cited."""
+    entry = bibliography().entries[key]
+    people = entry.persons.get("author") or entry.persons["editor"]
+    latex = [" ".join(person.prelast_names + person.last_names) for person in people]
+    names = [Text.from_latex(name).render_as("text") for name in latex]
+    many = f"{names[0]} et al."
+    return (many if len(names) > 2 else " and ".join(names)), entry.fields["year"]
+
+
+def works(keys):
+    """Return the list of these works in Markdown, in the style of the page of references."""
+    style = find_plugin("pybtex.style.formatting", "plain")()
+    entries = style.format_bibliography(bibliography(), keys)
+    return [f"- {' '.join(entry.text.render_as('markdown').split())}" for entry in entries]
+
+
+def installation():
+    """Return the command that installs what the notebooks need, and where to run it."""
+    config = yaml.safe_load((BOOK.parent / "_config.yml").read_text(encoding="utf-8"))
+    if url := config["repository"]["url"]:
+        return {"install": f'pip install "vaebook[book] @ git+{url}"', "where": ""}
+    return {"install": 'pip install -e ".[book]"', "where": " from the root of the repository"}
+
+
+def needed(cells):
+    """Return the packages beyond Python's own that these code cells import."""
+    names = set()
+    for node in ast.walk(ast.parse("\n".join(cell.source for cell in cells))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module.split(".")[0])
+    return " ".join(sorted(names - sys.stdlib_module_names))
 
 
 # --- from MyST to plain Markdown ------------------------------------------------------------
@@ -142,9 +199,35 @@ class Translator:
     def __init__(self, chapter, book):
         self.chapter = chapter
         self.book = book
+        self.cited = set()
+        self.pictures = {}  # of the present cell, in which they are to lie
+        self.solving = ""  # the exercise whose solution the present place belongs to
+        self.heading = ""  # the title under which a click opens it
 
     def cell(self, source):
-        """Translate one cell."""
+        """Translate one cell; of a solution, each part between two pieces of code is folded."""
+        gates, out, position = [*SOLUTION.finditer(source)], [], 0
+        for gate in gates:
+            out.append(self.folded(self.text(source[position : gate.start()])))
+            self.solving, position = gate["label"], gate.end()
+            self.heading = f"Solution to {self.reference(self.solving)}" if self.solving else ""
+        rest = source[position:]
+        if gates and self.solving and not rest.strip():
+            out.append(f"**{self.heading}:** see the folded code below.")
+            self.heading += ", continued"
+        out.append(self.folded(self.text(rest)))
+        return "\n\n".join(filter(None, out))
+
+    def folded(self, text):
+        """Fold a text that belongs to a solution, and leave any other as it is."""
+        if not (self.solving and text):
+            return text
+        heading = self.heading
+        self.heading = heading.removesuffix(", continued") + ", continued"
+        return "\n".join(_details(heading, [text]))
+
+    def text(self, source):
+        """Translate Markdown without a solution that begins or ends in it."""
         lines = self.blocks(source.splitlines())
         return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
@@ -197,8 +280,6 @@ class Translator:
             return _quote(f"{heading} ({title})" if title else heading, self.blocks(body))
         if name == "solution":
             return _details(f"Solution to {self.reference(argument)}", self.blocks(body))
-        if name == "solution-start":
-            return [f"**Solution to {self.reference(argument)}**"]
         if name == "literalinclude":
             code = (BOOK / argument).read_text(encoding="utf-8").rstrip().split("\n")
             language = options.get("language", "")
@@ -208,8 +289,8 @@ class Translator:
         if name == "math":
             return self.math(body, label)
         if name in ("figure", "image"):
-            picture = [f"![{options.get('alt', '')}]({argument})"]
-            caption = self.cell("\n".join(body))
+            picture = [self.picture(options.get("alt", ""), argument)]
+            caption = self.text("\n".join(body))
             number = f"{self.chapter.labels[label]}: " if label else ""
             return [*picture, "", f"*{number}{caption}*"] if caption else picture
         if name == "table":
@@ -224,6 +305,13 @@ class Translator:
         if name in DROPPED:
             return []
         raise Untranslatable(f"{self.chapter.name}.md: directive {{{name}}}")
+
+    def picture(self, alt, path):
+        """Return the reference to a picture that will lie in the cell."""
+        content = base64.b64encode((BOOK / path).read_bytes()).decode()
+        name = Path(path).name
+        self.pictures[name] = {mimetypes.guess_type(name)[0]: content}
+        return f"![{alt}](attachment:{name})"
 
     def math(self, body, label=None):
         """Return a displayed formula, numbered where the pages number it."""
@@ -247,6 +335,7 @@ class Translator:
         # What is left in backticks is code, and none of the rest applies to it.
         parts = re.split(r"(`+[^`]+`+)", text)
         for i in range(0, len(parts), 2):
+            parts[i] = PICTURE.sub(lambda m: self.picture(m["alt"], m["path"]), parts[i])
             parts[i] = re.sub(r"\[\^(\w+)\](:?)", r"<sup>\1</sup>", parts[i])
             parts[i] = re.sub(r"\[\]\(([^)\s]+)\)", self.bare_link, parts[i])
             parts[i] = re.sub(
@@ -270,7 +359,7 @@ class Translator:
         titled = TITLE_TARGET.match(text)
         title, target = (titled["title"], titled["target"]) if titled else ("", text)
         if role.split(":")[0] == "cite":
-            return _cite(role, text)
+            return self.cite(role, text)
         if role == "eq":
             return self.reference(target)
         if role == "ref":
@@ -295,6 +384,15 @@ class Translator:
                 return ""  # nobody needs to be pointed to where they are
             return f"[{title or target}]({target})"
         raise Untranslatable(f"{self.chapter.name}.md: role {{{role}}}")
+
+    def cite(self, role, keys):
+        """Return a citation by author and year."""
+        keys = [key.strip() for key in keys.split(",")]
+        self.cited.update(keys)
+        found = map(author_and_year, keys)
+        if role == "cite:t":
+            return ", ".join(f"{names} ({year})" for names, year in found)
+        return "(" + "; ".join(f"{names}, {year}" for names, year in found) + ")"
 
     def reference(self, label, title=""):
         """Return the text of a reference to a label, with a link if it is in another chapter."""
@@ -346,45 +444,63 @@ def _details(title, lines):
     return ["<details>", f"<summary>{title}</summary>", "", *inner, "", "</details>"]
 
 
-def _cite(role, keys):
-    """Return a citation by author and year."""
-    found = [bibliography()[key.strip()] for key in keys.split(",")]
-    if role == "cite:t":
-        return ", ".join(f"{names} ({year})" for names, year in found)
-    return "(" + "; ".join(f"{names}, {year}" for names, year in found) + ")"
-
-
 # --- notebooks ------------------------------------------------------------------------------
 
 
 def notebook(chapter, book):
     """Return the chapter as a notebook for readers, still without outputs."""
     translate = Translator(chapter, book)
-    cells = [nbformat.v4.new_markdown_cell(FIRST_CELL.format(name=chapter.name))]
-    solving = False
+    cells = _first_cells(chapter)
     for cell in chapter.cells:
         if cell.cell_type == "code":
-            hidden = {"source_hidden": True} if _tags(cell) & {"hide-input", "hide-cell"} else {}
-            if solving:
+            hidden = {"source_hidden": True} if _tags(cell) & FOLDED else {}
+            if translate.solving:
                 hidden = {"source_hidden": True, "outputs_hidden": True}
             metadata = {"jupyter": hidden} if hidden else {}
             cells.append(nbformat.v4.new_code_cell(cell.source, metadata=metadata))
-            figure = cell.metadata.get("mystnb", {}).get("figure", {})
-            if "caption" in figure:
-                number = chapter.labels.get(figure.get("name"), "")
-                caption = translate.cell(str(figure["caption"]))
-                text = f"**{number}** {caption}" if number else caption
-                cells.append(nbformat.v4.new_markdown_cell(text))
-            continue
-        marks = re.findall(r"\{solution-(start|end)\}", cell.source)
-        solving = marks[-1] == "start" if marks else solving
-        if text := translate.cell(cell.source):
-            cells.append(nbformat.v4.new_markdown_cell(text))
+            text = _below(cell, chapter, translate)
+        else:
+            text = translate.cell(cell.source)
+        if text:
+            pictures = {"attachments": translate.pictures} if translate.pictures else {}
+            translate.pictures = {}
+            cells.append(nbformat.v4.new_markdown_cell(text, **pictures))
+    if translate.cited:
+        listed = ["## Works cited", "", *works(translate.cited)]
+        cells.append(nbformat.v4.new_markdown_cell("\n".join(listed)))
     for position, cell in enumerate(cells):
         cell.id = f"cell-{position:03d}"
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+
+
+def _first_cells(chapter):
+    """Return the cells that say how to install what the notebook needs, and what is missing."""
+    code = [cell for cell in chapter.cells if cell.cell_type == "code"]
+    first = FIRST_CELL.format(name=chapter.name, **installation())
+    check = CHECK_CELL.format(needed=needed(code), **installation())
+    metadata = {"tags": [CHECK_TAG], "jupyter": {"source_hidden": True}}
+    return [
+        nbformat.v4.new_markdown_cell(first),
+        nbformat.v4.new_code_cell(check, metadata=metadata),
+    ]
+
+
+def _below(cell, chapter, translate):
+    """Return what stands below a code cell's figure: its number, caption and description."""
+    figure = cell.metadata.get("mystnb", {}).get("figure", {})
+    number = chapter.labels.get(figure.get("name"), "")
+    caption = translate.text(str(figure.get("caption", "")))
+    parts = [translate.folded(f"**{number}** {caption}" if number and caption else caption)]
+    if alt := _alt(cell):
+        parts.append("\n".join(_details("The picture in words", [alt])))
+    return "\n\n".join(filter(None, parts))
+
+
+def _alt(cell):
+    """Return the text in place of a code cell's picture."""
+    return " ".join(cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "").split())
 
 
 def _tags(cell):
@@ -399,12 +515,15 @@ def add_outputs(made, name):
         raise SystemExit(f"{name}: the last build did not run this code; run `make book`") from None
     ran = [c for c in ran.cells if c.cell_type == "code"]
     code = [c for c in made.cells if c.cell_type == "code"]
-    for number, (cell, executed) in enumerate(zip(code, ran, strict=True), 1):
+    for number, cell in enumerate(code, 1):
         cell.execution_count = number
-        cell.outputs = [_tidy(output, number) for output in executed.outputs]
+    code = [c for c in code if CHECK_TAG not in _tags(c)]
+    for cell, executed in zip(code, ran, strict=True):
+        alt = _alt(executed)
+        cell.outputs = [_tidy(o, cell.execution_count, alt) for o in executed.outputs]
 
 
-def _tidy(output, number):
+def _tidy(output, number, alt):
     """Drop from an output what differs from run to run without meaning anything."""
     if "metadata" in output:
         output.metadata = {}
@@ -416,6 +535,8 @@ def _tidy(output, number):
     if "image/png" in output.get("data", {}):
         kind, picture = _shrunk(base64.b64decode(output.data.pop("image/png")))
         output.data[kind] = base64.b64encode(picture).decode()
+    if alt and (kinds := [k for k in output.get("data", {}) if k.startswith("image/")]):
+        output.metadata = {kind: {"alt": alt} for kind in kinds}
     return output
 
 

@@ -3,7 +3,11 @@
 import ast
 import os
 import re
+import shutil
+import subprocess
 import sys
+import sysconfig
+import venv
 from pathlib import Path
 
 import hypothesis
@@ -30,7 +34,8 @@ hypothesis.settings.load_profile("vaebook")
 torch.set_num_threads(1)
 
 
-BOOK = Path(__file__).parents[1] / "book"
+ROOT = Path(__file__).parents[1]
+BOOK = ROOT / "book"
 # A cell's options are a YAML block or lines that begin with a colon; its code follows.
 OPTIONS = r"(?:---\n.*?\n---\n|(?::[^\n]*\n)*)"
 CELL = re.compile(rf"^```\{{code-cell\}} python\n{OPTIONS}(.*?)^```$", re.S | re.M)
@@ -50,6 +55,38 @@ def definitions():
         return names
 
     return read
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory):
+    """The path of a wheel made from what the project commits."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "vaebook", source / "vaebook", ignore=ignored)
+    shutil.copytree(ROOT / "book", source / "book", ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, str(source), "-w", str(folder)], check=True)
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="session")
+def installed_wheel(wheel, tmp_path_factory):
+    """A Python that has the package from its wheel, and its dependencies from the tests'."""
+    env = tmp_path_factory.mktemp("env")
+    venv.create(env)
+    python = env / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
+    subprocess.run([*pip, "--no-deps", "--no-index", str(wheel)], check=True)
+    scheme = {"base": str(env), "platbase": str(env)}
+    site = Path(sysconfig.get_path("purelib", "venv", scheme))
+    # A folder named in a .pth file is searched, but the .pth files inside it are not read, so
+    # that the development install of the package stays out of sight.
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return python
 
 
 @pytest.fixture

@@ -277,5 +277,6 @@ def test_a_chapter_is_executed_and_kept(tmp_path):
         [sys.executable, "-c", EXECUTE, str(path)], cwd=ROOT, env=environment, check=True
     )
     notebook = json.loads(path.with_suffix(".ipynb").read_text("utf-8"))
-    (code,) = (cell for cell in notebook["cells"] if cell["cell_type"] == "code")
+    check, code = (cell for cell in notebook["cells"] if cell["cell_type"] == "code")
+    assert not check["outputs"], "a package is missing"
     assert [output["text"] for output in code["outputs"]] == [["42\n"]]
