@@ -42,7 +42,7 @@ torture: $(STAMP) ## kill trainings 1,000 times: each must end as if undisturbed
 notebooks: $(STAMP) ## make book/*.ipynb from the chapters and the outputs of the last `make book`
 	$(PY) book/make_notebooks.py
 
-alone: $(STAMP) ## run each notebook in an empty folder, with the built package (30 minutes)
+alone: $(STAMP) ## run each notebook alone, in an empty folder (30 minutes)
 	$(PY) -m pytest tests/test_notebooks.py -m "" -k runs_alone -v --durations=0
 
 lab: $(STAMP) ## open the notebooks in JupyterLab
