@@ -32,6 +32,7 @@ import torch._dynamo  # which optimizers need, and which takes seconds to load
 import vaebook as vb
 from vaebook import __main__ as command_line
 from vaebook.training.checkpoints import read
+from vaebook.training.history import rows_in
 
 NEW = "train --data digits --image-size 16 --latent-dim 2 --epochs 6 --batch-size 20"
 HALF = {"kind": "dense", "size": 9, "activation": "relu"}
@@ -60,29 +61,31 @@ def warm():
 
 
 def expose(hazard, at, out):
-    """Prepare what will befall this process, at a fraction `at` of its bytes or calls."""
-    if hazard in ("byte", "full"):
-        if hazard == "byte":  # Python has an error in the place of this signal
-            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        size = int(at**6 * BYTES)  # often within a small file
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-    elif hazard == "call":
-        left, fsync = int(at * CALLS), os.fsync
+    """Prepare what will befall this process: it begins `at` a fraction of the calls about files."""
+    if hazard not in ("byte", "call", "full"):
+        return
+    left, fsync = int(at * CALLS), os.fsync
+    size = int(random.Random(at).random() ** 6 * BYTES)  # often within a small file
+    if hazard == "byte":  # Python has an error in the place of this signal
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
-        def count(event, arguments):
-            nonlocal left
-            if event in FILE_CALLS and str(arguments[0]).startswith(str(out)):
-                left -= 1
-                if left < 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
+    def count(event, arguments):
+        nonlocal left
+        if event not in FILE_CALLS or not str(arguments[0]).startswith(str(out)):
+            return
+        left -= 1
+        if left < 0 and hazard == "call":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif left < 0:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
-        def counted(handle):  # of which Python tells no hook
-            count("open", [out])
-            fsync(handle)
+    def counted(handle):  # of which Python tells no hook
+        count("open", [out])
+        fsync(handle)
 
-        os.fsync = counted
-        sys.addaudithook(count)
+    os.fsync = counted
+    sys.addaudithook(count)
 
 
 class Training:
@@ -124,8 +127,8 @@ class Training:
 def outcome(out):
     """Return all that a run has left except how long it took, and the names of its files."""
     header, tensors = read(out / "model.safetensors")
-    rows = [{k: v for k, v in row.items() if k not in CLOCK} for row in header["rows"]]
-    header = {k: v for k, v in header.items() if k not in ("rows", "checksum")}
+    rows = [{k: v for k, v in row.items() if k not in CLOCK} for row in rows_in(header, tensors)]
+    del header["checksum"], tensors["history"]
     table = pd.read_csv(out / "history.csv").drop(columns=list(CLOCK)).to_csv()
     return header, rows, tensors, table, sorted(path.name for path in out.iterdir())
 

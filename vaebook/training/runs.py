@@ -12,6 +12,7 @@ from typing import Any
 
 from vaebook.checks import wrong
 from vaebook.training.checkpoints import read, write_file
+from vaebook.training.history import rows_in
 from vaebook.training.listeners import Listener, Run
 
 CHECKPOINT, CONFIG, LOCK = "model.safetensors", "config.json", ".lock"
@@ -132,8 +133,7 @@ def settings_in(out: Path) -> dict[str, Any]:
 def kept_in(out: Path) -> str:
     """Say what of a run that was stopped is in its folder."""
     try:
-        header, _ = read(out / CHECKPOINT)
-        rows: Any = header["rows"]
-        return f"epoch {rows[-1]['epoch']} is kept; train --resume --out {out} goes on from it"
-    except (ValueError, OSError, LookupError, TypeError):
+        epoch = rows_in(*read(out / CHECKPOINT))[-1]["epoch"]
+        return f"epoch {epoch} is kept; train --resume --out {out} goes on from it"
+    except (ValueError, OSError):
         return f"no epoch of it is in {out}"
