@@ -15,7 +15,8 @@ from vaebook.training.checkpoints import read, write_file
 from vaebook.training.history import rows_in
 from vaebook.training.listeners import Listener, Run
 
-CHECKPOINT, CONFIG, LOCK = "model.safetensors", "config.json", ".lock"
+CHECKPOINT, CONFIG, TABLE = "model.safetensors", "config.json", "history.csv"
+LOCK = ".lock"
 
 
 class Terminated(BaseException):
@@ -62,8 +63,9 @@ def claimed(out: Path, wanted: bool) -> Iterator[None]:
             raise wrong("--out", "a folder that can be written", got) from None
         try:
             # Nobody else writes here now: these are of writers that were killed.
-            for part in [*out.glob(f".{CHECKPOINT}.*"), *out.glob(f".{CONFIG}.*")]:
-                part.unlink(missing_ok=True)
+            for name in (CHECKPOINT, CONFIG, TABLE, "*.png"):
+                for part in out.glob(f".{name}.{'[0-9a-f]' * 8}"):
+                    part.unlink(missing_ok=True)
             yield
         finally:
             with suppress(OSError):  # Windows removes no open file
