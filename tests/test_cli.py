@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -394,8 +395,11 @@ def full_from(size):
 
 
 def test_a_disk_that_is_full_leaves_what_is_there_and_says_where_to_go_on(
-    no_pictures, tmp_path, capsys
+    no_pictures, tmp_path, capsys, monkeypatch
 ):
+    data = vb.load("digits", image_size=16)
+    data = replace(data, train=data.train[:40], test=data.test[:20])
+    monkeypatch.setattr("vaebook.load", lambda *_, **__: data)
     whole, out = tmp_path / "whole", tmp_path / "full"
     for folder, epochs in ((whole, "20"), (out, "1")):
         assert main([*TINY.split(), "--epochs", epochs, "--out", str(folder)]) == 0
