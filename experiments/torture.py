@@ -1,36 +1,54 @@
-"""Kill trainings at random moments and resume them: each must end as if nothing had happened.
+"""Disturb trainings at random and resume them: each must end as if nothing had happened.
 
     python -m experiments.torture --kills 1000
 
-Several trainings of a tiny model run at once, by the command line. Each is killed (SIGKILL) at a
-random moment and resumed, until it ends. Then its weights, its optimizer's state and its losses
-must be bit for bit those of an undisturbed run, and its folder must hold no file more. After so
-many kills, or minutes, those that are left end in peace.
+Several trainings of a tiny model run at once, by the command line, each in a process forked from
+this one. What befalls them is drawn by lot (`HAZARDS`). However it went, no file may be
+half-written. The training is then resumed, and disturbed again, until it ends. Its weights, its
+optimizer's state and its losses must be bit for bit those of an undisturbed run, and its folder
+must hold no file more. After so many kills, or minutes, those that are left end in peace.
+
+A kill loses nothing that the system still has in its memory: a power cut is not tried here.
 """
 
 import argparse
 import json
 import os
 import random
+import resource
 import signal
 import sys
 import tempfile
 import time
+import traceback
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import torch
+import torch._dynamo  # which optimizers need, and which takes seconds to load
 
 import vaebook as vb
 from vaebook import __main__ as command_line
 from vaebook.training.checkpoints import read
+from vaebook.training.history import rows_in
 
 NEW = "train --data digits --image-size 16 --latent-dim 2 --epochs 6 --batch-size 20"
 HALF = {"kind": "dense", "size": 9, "activation": "relu"}
 BACK = [HALF, {"kind": "dense", "size": 256}, {"kind": "reshape", "shape": [1, 16, 16]}]
 FILES = ["config.json", "history.csv", "model.safetensors"]
 CLOCK = "seconds", "images_per_second"
+# A kill at a moment, at a byte of a file that is being written, or before a call about files; a
+# disk that is full from a byte on. For each: how often it is drawn, and how a process then ends.
+HAZARDS = {
+    "moment": (4, -signal.SIGKILL),
+    "byte": (1, -signal.SIGXFSZ),
+    "call": (1, -signal.SIGKILL),
+    "full": (1, 2),
+}
+BYTES, CALLS = 1_200_000, 60  # a few more than an undisturbed run writes to a file, and makes
+FILE_CALLS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"}
 
 
 def warm():
@@ -42,29 +60,75 @@ def warm():
     command_line._draw = lambda *args: None
 
 
-def start(out):
-    """Begin a training, or go on with it, in a process of its own; return the process's number."""
-    begun = any((out / name).exists() for name in FILES)
-    layers = str(out.parent / "layers.json")
-    command = (
-        ["train", "--resume"] if begun else [*NEW.split(), "--model", layers, "--device", "cpu"]
-    )
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        code = command_line.main([*command, "--out", str(out)])
-    finally:
-        os._exit(code)
+def expose(hazard, at, out):
+    """Prepare what will befall this process: it begins `at` a fraction of the calls about files."""
+    if hazard not in ("byte", "call", "full"):
+        return
+    left, fsync = int(at * CALLS), os.fsync
+    size = int(random.Random(at).random() ** 6 * BYTES)  # often within a small file
+    if hazard == "byte":  # Python has an error in the place of this signal
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+    def count(event, arguments):
+        nonlocal left
+        if event not in FILE_CALLS or not str(arguments[0]).startswith(str(out)):
+            return
+        left -= 1
+        if left < 0 and hazard == "call":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif left < 0:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    def counted(handle):  # of which Python tells no hook
+        count("open", [out])
+        fsync(handle)
+
+    os.fsync = counted
+    sys.addaudithook(count)
+
+
+class Training:
+    """A process that trains into a folder, or goes on with what is there."""
+
+    def __init__(self, out, hazard=None, at=1.0):
+        self.out, self.hazard, self.at = out, hazard, at
+        begun = any((out / name).exists() for name in FILES)
+        layers = str(out.parent / "layers.json")
+        command = (
+            ["train", "--resume"] if begun else [*NEW.split(), "--model", layers, "--device", "cpu"]
+        )
+        self.began, (self.errors, errors) = time.monotonic(), os.pipe()
+        self.pid = os.fork()
+        if self.pid:
+            os.close(errors)
+            return
+        code = 1
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            os.dup2(errors, 2)
+            sys.stderr = os.fdopen(errors, "w", encoding="utf-8")
+            expose(hazard, at, out)
+            code = command_line.main([*command, "--out", str(out)])
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+
+    def status(self, wait=False):
+        """Return how the process has ended, and what it said of errors; nothing before it has."""
+        pid, status = os.waitpid(self.pid, 0 if wait else os.WNOHANG)
+        if not pid:
+            return None
+        with open(self.errors, encoding="utf-8") as said:
+            return os.waitstatus_to_exitcode(status), said.read()
 
 
 def outcome(out):
     """Return all that a run has left except how long it took, and the names of its files."""
     header, tensors = read(out / "model.safetensors")
-    rows = [{k: v for k, v in row.items() if k not in CLOCK} for row in header["rows"]]
-    header = {k: v for k, v in header.items() if k not in ("rows", "checksum")}
+    rows = [{k: v for k, v in row.items() if k not in CLOCK} for row in rows_in(header, tensors)]
+    del header["checksum"], tensors["history"]
     table = pd.read_csv(out / "history.csv").drop(columns=list(CLOCK)).to_csv()
     return header, rows, tensors, table, sorted(path.name for path in out.iterdir())
 
@@ -79,58 +143,86 @@ def differences(one, other):
     return [n for n, a, b in pairs if (not alike if n == "weights" else a != b)]
 
 
+def fault(training, status, said, wanted):
+    """Return what is wrong with the way in which a process has ended; nothing if all is right."""
+    _, other = HAZARDS.get(training.hazard, (0, 0))
+    if status not in (0, other) or said.count("\n") != (status == 2):
+        return f"status {status}, and said: {said or 'nothing'}"
+    if status == 0:
+        return differences(wanted, outcome(training.out))
+    held = {path.name for path in training.out.iterdir()} if training.out.exists() else set()
+    if status == 2 and not held <= {*FILES}:
+        return held
+    try:
+        if "config.json" in held:
+            json.loads((training.out / "config.json").read_text("utf-8"))
+        if "model.safetensors" in held:
+            read(training.out / "model.safetensors")
+        if "history.csv" in held:  # which a run leaves when it ends
+            return (training.out / "history.csv").read_text("utf-8").count("\n") != 13
+    except ValueError as error:
+        return error
+    return None
+
+
 def torture(folder, kills, seconds, together, seed):
-    """Kill and resume; return the counts of kills and of runs that ended as they should."""
-    luck, until, began = random.Random(seed), time.monotonic() + seconds, time.monotonic()
-    layers, whole = {"encoder": [HALF], "decoder": BACK}, folder / "whole"
-    (folder / "layers.json").write_text(json.dumps(layers), "utf-8")
-    if os.waitpid(start(whole), 0)[1]:
-        sys.exit("the undisturbed run failed")
-    wanted, length = outcome(whole), time.monotonic() - began
+    """Disturb and resume; return how often each hazard struck and how many runs have ended."""
+    luck, until = random.Random(seed), time.monotonic() + seconds
+    (folder / "layers.json").write_text(json.dumps({"encoder": [HALF], "decoder": BACK}), "utf-8")
+    whole = Training(folder / "whole")
+    if (ended := whole.status(wait=True)) != (0, ""):
+        sys.exit(f"the undisturbed run failed: {ended}")
+    length, wanted = time.monotonic() - whole.began, outcome(whole.out)
     if wanted[-1] != FILES:
         sys.exit(f"the undisturbed run left {wanted[-1]}")
-    running, killed, ended, number = {}, 0, 0, 0
+    running, struck, number = [], Counter(ended=0, moment=0), 0
+    shares = [share for share, _ in HAZARDS.values()]
     while True:
-        left = killed < kills and time.monotonic() < until
+        left = struck["moment"] < kills and time.monotonic() < until
+
+        def start(out, left=left):
+            hazard = luck.choices([*HAZARDS], shares)[0] if left else None
+            running.append(Training(out, hazard, luck.random()))
+
         while left and len(running) < together:
             number += 1
-            out = folder / str(number)
-            running[start(out)] = out, time.monotonic() + luck.uniform(0, length)
+            start(folder / str(number))
         if not running:
-            return killed, ended
-        for pid, (out, moment) in list(running.items()):
-            if left and time.monotonic() >= moment:
-                os.kill(pid, signal.SIGKILL)
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if not done:
+            return struck
+        for training in [*running]:
+            late = time.monotonic() > training.began + training.at * length
+            if left and training.hazard == "moment" and late:
+                os.kill(training.pid, signal.SIGKILL)
+            if (ended := training.status()) is None:
                 continue
-            del running[pid]
-            if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
-                killed += 1
-                running[start(out)] = out, time.monotonic() + luck.uniform(0, length)
-            elif status or (wrong := differences(wanted, outcome(out))):
-                sys.exit(f"{out.name}: status {status}" if status else f"{out.name}: {wrong}")
-            else:
-                ended += 1
+            running.remove(training)
+            if wrong := fault(training, *ended, wanted):
+                sys.exit(f"{training.out.name} ({training.hazard}): {wrong}")
+            struck["ended" if ended[0] == 0 else training.hazard] += 1
+            if ended[0]:
+                start(training.out)
         time.sleep(0.002)
 
 
 def main(argv=None):
     """Torture trainings and print what came of it; exit with an error where one ended otherwise."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--kills", type=int, default=1000, help="at random moments")
     parser.add_argument("--minutes", type=float, default=18)
-    parser.add_argument("--together", type=int, default=4, help="trainings at once")
+    parser.add_argument("--together", type=int, default=2, help="trainings at once")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
     warm()
-    began = time.monotonic()
+    began, before = time.monotonic(), sum(os.times()[:4])
     with tempfile.TemporaryDirectory() as folder:
-        counts = torture(
+        struck = torture(
             Path(folder), options.kills, 60 * options.minutes, options.together, options.seed
         )
-    seconds = time.monotonic() - began
-    print("{} kills; {} runs ended as undisturbed".format(*counts), f"({seconds:.0f} s)")
+    print(
+        f"{struck['moment']} kills at a moment, {struck['byte']} at a byte, {struck['call']} before"
+        f" a call, {struck['full']} full disks; {struck['ended']} runs ended as undisturbed"
+        f" ({time.monotonic() - began:.0f} s, {sum(os.times()[:4]) - before:.0f} s of processors)"
+    )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import json
 import random
 import resource
 import signal
+import struct
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -22,6 +23,9 @@ ODD = [
     None, True, -1, 0, 7, 10**9, 10**30, 1.5, float("nan"), float("inf"), "", "adam", "\n",
     [], {}, [[]], [None] * 9, {"a": 1}, [10**9], "x" * 300,
 ]  # fmt: skip
+
+
+NUMBERS = [0, -1, 0.5, 1, 2, 3, 1e9, 1e30, float("nan"), float("inf"), -float("inf")]
 
 
 def new_model(seed=0):
@@ -78,11 +82,26 @@ def replaced(rng, content):
     return joined(header, inner, rest)
 
 
+def renumbered(rng, content):
+    """Replace a number of the rows, or a weight where there are none, by an odd one."""
+    header, inner, rest = header_of(content)
+    inner.pop("checksum", None)
+    names = ["history"] if "history" in header else [n for n in header if n != "__metadata__"]
+    held = header[rng.choice(names)]
+    kind = "<d" if held["dtype"] == "F64" else "<f"
+    start, end = held["data_offsets"]
+    at = rng.randrange(start, end, size := struct.calcsize(kind))
+    number = struct.pack(kind, rng.choice(NUMBERS))
+    return joined(header, inner, rest[:at] + number + rest[at + size :])
+
+
 def mutated(rng, content):
     """Return the bytes of a file with one thing wrong."""
-    kind, at = rng.choice(["flip", "cut", "insert", "remove", *["json"] * 4]), 0
+    kind, at = rng.choice(["flip", "cut", "insert", "remove", "number", *["json"] * 4]), 0
     if kind == "json":
         return replaced(rng, content)
+    if kind == "number":
+        return renumbered(rng, content)
     at = rng.randrange(len(content) if rng.random() < 0.3 else 4000)
     size = rng.choice([1, 2, 8, 100])
     if kind == "flip":

@@ -5,6 +5,8 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from PIL import Image
 
 import vaebook as vb
 from vaebook.__main__ import main
+from vaebook.training.checkpoints import read
 from vaebook.training.progress import Progress
 
 DATA = ["--data", "--offline", "--image-size"]
@@ -377,6 +380,53 @@ class Closed(io.StringIO):
 
     def write(self, text):
         raise BrokenPipeError
+
+
+@contextmanager
+def full_from(size):
+    """Let no file become longer than so many bytes, as on a disk that is full."""
+    resource = pytest.importorskip("resource")
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+
+def test_a_disk_that_is_full_leaves_what_is_there_and_says_where_to_go_on(
+    no_pictures, tmp_path, capsys, monkeypatch
+):
+    data = vb.load("digits", image_size=16)
+    data = replace(data, train=data.train[:40], test=data.test[:20])
+    monkeypatch.setattr("vaebook.load", lambda *_, **__: data)
+    whole, out = tmp_path / "whole", tmp_path / "full"
+    for folder, epochs in ((whole, "20"), (out, "1")):
+        assert main([*TINY.split(), "--epochs", epochs, "--out", str(folder)]) == 0
+    again = ["train", "--resume", "--epochs", "20", "--out", str(out)]
+    for size, name, hint in (
+        (100, "config.json", ""),
+        (5000, "model.safetensors", f"; epoch 1 is kept; train --resume --out {out} goes on "),
+        (1500, "history.csv", ""),
+    ):
+        if name == "history.csv":
+            assert main(again) == 0
+            (out / "history.csv").write_text("older", "utf-8")
+        before = {path.name: path.read_bytes() for path in out.iterdir()}
+        capsys.readouterr()
+        with full_from(size):
+            assert main(again) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("vaebook: [Errno 27] "), said
+        assert f"{str(out / name)!r}{hint}" in said
+        assert said.count("\n") == 1
+        after = {path.name: path.read_bytes() for path in out.iterdir()}
+        assert after.keys() == before.keys()
+        assert {n for n in before if after[n] != before[n]} <= {"config.json"} - {name}
+    assert main(again) == 0
+    one, other = (read(each / "model.safetensors")[1] for each in (whole, out))
+    assert one.pop("history")[:, :6].equal(other.pop("history")[:, :6])
+    assert all(other[name].equal(value) for name, value in one.items())
 
 
 def test_a_run_does_not_need_its_readers(no_pictures, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Files that are damaged, foreign or made to harm, and runs that go wrong around a checkpoint."""
 
 import json
+import math
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ import vaebook as vb
 from tests.mutate import IMAGES, OPTIONS, header_of, joined, mutate, new_model, run, sources
 from vaebook.models.networks import eval_mode
 from vaebook.training.checkpoints import read, write
+from vaebook.training.history import COLUMNS, Table
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
@@ -105,7 +107,7 @@ def test_a_header_that_would_fill_the_memory_is_not_read(tmp_path):
 def test_a_header_that_could_not_be_read_again_is_not_written(files, monkeypatch):
     before = files[0].read_bytes()
     monkeypatch.setattr("vaebook.training.checkpoints.HEADER", 100)
-    with pytest.raises(ValueError, match=r"^epochs: expected so few that their rows fit"):
+    with pytest.raises(ValueError, match=r"^model: expected a configuration that fits into"):
         vb.save(new_model(), files[0])
     assert files[0].read_bytes() == before
 
@@ -126,15 +128,39 @@ def test_numbers_too_large_for_the_model_are_refused(files):
 
 MOMENT = "optimizer.adam.1.exp_avg"
 ADAM = {"names": ["adam"], "rates": [1e-3]}
+OLDER = {"tensors": {"history": None}}  # an older file has its rows in the header
+
+
+def rows(begun):
+    """Return the matrix of a history whose rows begin with these numbers."""
+    table = [[*row, *[1.0] * (len(COLUMNS) - len(row))] for row in begun]
+    return torch.tensor(table, dtype=torch.float64).view(-1, len(COLUMNS))
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"rows": []},
-        {"rows": [{}]},
-        {"rows": [7]},
-        {"rows": [{"epoch": 10**9, "split": "train"}]},
+        OLDER | {"rows": []},
+        OLDER | {"rows": [{}]},
+        OLDER | {"rows": [7]},
+        OLDER | {"rows": [{"epoch": 10**9, "split": "train"}]},
+        OLDER | {"rows": {"epoch": 1}},
+        OLDER,
+        {"columns": COLUMNS[::-1]},
+        {"columns": None},
+        {"tensors": {"history": rows([])}},
+        {"tensors": {"history": rows([[1, 0]]).float()}},
+        {"tensors": {"history": rows([[1, 0]])[:, :7]}},
+        {"tensors": {"history": rows([[1, 0]])[0]}},
+        {"tensors": {"history": rows([[1, 0]])[None]}},
+        {"tensors": {"history": rows([[1, 1]])}},
+        {"tensors": {"history": rows([[1, 0], [3, 0]])}},
+        {"tensors": {"history": rows([[1, 0], [1, 2]])}},
+        {"tensors": {"history": rows([[1, 0], [1, 0.5]])}},
+        {"tensors": {"history": rows([[0, 1], [1, 0]])}},
+        {"tensors": {"history": rows([[1, 0], [math.nan, 0]])}},
+        {"tensors": {"history": rows([[math.inf, 0]])}},
+        {"tensors": {"history": rows([[1, 0, math.nan]])}},
         {"optimizers": {}},
         {"optimizers": ADAM | {"names": [True]}},
         {"optimizers": ADAM | {"rates": ["x"]}},
@@ -149,12 +175,26 @@ ADAM = {"names": ["adam"], "rates": [1e-3]}
         {"tensors": {"snapshot": torch.zeros(6)}},
         {"tensors": {"posterior.0": torch.zeros(3, 2)}},
     ],
-    ids=lambda changes: f"{changes}"[:50],
+    ids=lambda changes: " ".join(f"{changes}".split())[:70],
 )
 def test_an_odd_state_of_a_run_is_refused(files, changes):
     change(files[1], **changes)
     with pytest.raises(ValueError, match=r"^checkpoint: [^\n]*run holds none to go on from: "):
         run(files[1], resume=True, epochs=2)
+
+
+def test_a_run_whose_rows_are_in_the_header_goes_on(files):
+    whole, path = files[1].with_name("whole"), files[1]
+    run(whole, epochs=3)
+    held = vb.fit(new_model(), IMAGES, epochs=1, checkpoint=path, resume=True, **OPTIONS).rows
+    change(path, **OLDER, rows=held, columns=None)
+    model = run(path, resume=True, epochs=3)
+    header, tensors = read(path)
+    assert "rows" not in header
+    assert tensors["history"][:2].equal(Table().of(held))
+    expected = read(whole)[1]
+    assert tensors["history"][:, :6].equal(expected["history"][:, :6])
+    assert weights(model).equal(weights(vb.load_model(whole)))
 
 
 def test_mutated_files_load_whole_or_are_refused(tmp_path):

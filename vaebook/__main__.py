@@ -6,6 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import vaebook as vb
 from vaebook.checks import user_path, wrong
 from vaebook.data import NAMES
 from vaebook.models.registry import LIKELIHOODS
+from vaebook.training.checkpoints import write_file
 from vaebook.training.runs import (
     CHECKPOINT,
+    TABLE,
     Begun,
     Terminated,
     claimed,
@@ -44,7 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.command(arguments)
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         code = 2
-        _complain(str(error))
+        stopped = isinstance(error, OSError) and hasattr(error, "history")  # such as a full disk
+        kept = f"; {kept_in(user_path('--out', arguments.out))}" if stopped else ""
+        _complain(f"{error}{kept}")
     except (KeyboardInterrupt, Terminated) as error:
         code = 130 if isinstance(error, KeyboardInterrupt) else 143
         kept = kept_in(user_path("--out", arguments.out)) if arguments.command is train else ""
@@ -82,7 +87,7 @@ def _train(arguments: Namespace, out: Path, team: Team) -> None:
     history = vb.fit(model, data.train, validation=data.test, **options)
     if team.rank > 0:
         return  # the first of the processes leaves it all
-    history.frame.to_csv(out / "history.csv", index=False)
+    write_file(out / TABLE, history.frame.to_csv(index=False).encode())
     if history.interrupted:
         raise KeyboardInterrupt
     if history.rows:
@@ -149,7 +154,8 @@ def _draw(model: vb.VAE, data: vb.Dataset, history: vb.History, out: Path) -> No
         )
     for name, figure in draw.items():
         try:
-            figure().savefig(out / f"{name}.png")
+            figure().savefig(picture := BytesIO(), format="png")
+            write_file(out / f"{name}.png", picture.getvalue())
         except Exception as error:  # a picture less, but not a run
             _complain(f"{name}.png is not drawn: {error}")
 

@@ -21,7 +21,7 @@ from vaebook.training.devices import pick_device
 from vaebook.training.rebuild import COMPILED, check_fit, prefix_of, rebuild
 
 FORMAT = 1
-HEADER = 32_000_000  # bytes of JSON, the rows of 60,000 epochs: more could fill the memory
+HEADER = 32_000_000  # bytes of JSON: more could fill the memory
 PARTS = {name: name for name in ("encoder", "decoder")}
 
 
@@ -134,7 +134,7 @@ def write(
         name.replace(COMPILED, ""): value.detach().cpu().contiguous().clone()  # none shared
         for name, value in tensors.items()
     }
-    shown = ("snapshot.", "posterior.")  # only to look at, and no reason to end a training
+    shown = ("snapshot.", "posterior.", "history")  # only to look at: no reason to end a training
     needed = {name: value for name, value in tensors.items() if not name.startswith(shown)}
     check_finite(needed, "model", "to save")
     content = {"format": FORMAT, "version": version("vaebook"), "checksum": checksum(tensors)}
@@ -142,7 +142,7 @@ def write(
     # Not by `save_file`, which lets nobody but the owner read what it writes.
     metadata = {"vaebook": json.dumps(content | (header or {}))}
     if len(metadata["vaebook"]) > 0.8 * HEADER:  # which grows, because quotes are escaped
-        raise wrong("epochs", "so few that their rows fit into a file's header", "more")
+        raise wrong("model", "a configuration that fits into a file's header", "a longer one")
     write_file(user_path("path", path), to_bytes(tensors, metadata))
 
 
@@ -157,6 +157,8 @@ def write_file(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:  # of a full disk, which names no file
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
     with suppress(OSError):  # Windows has no folders to flush

@@ -1,6 +1,7 @@
 """What a training leaves behind, and how an epoch's losses are added up."""
 
 import time
+from array import array
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ["epoch", "split", *Terms._fields, "beta", "seconds", "images_per_second"]
+SPLITS = ["train", "validation"]
 Row = dict[str, Any]
 
 
@@ -58,17 +60,57 @@ class History:
         return "\n".join([f"History, {state}", *(line(row) for row in self.rows)])
 
 
-def check_rows(rows: list[Any]) -> None:
+class Table:
+    """The rows of a history as a matrix of numbers for a file; only new ones are made into some."""
+
+    def __init__(self) -> None:
+        self.numbers = array("d")
+
+    def of(self, rows: list[Row]) -> Tensor:
+        """Return ``[rows, columns]`` in float64, where a split is its place in `SPLITS`."""
+        for row in rows[len(self.numbers) // len(COLUMNS) :]:
+            epoch, split, *others = (row[name] for name in COLUMNS)
+            self.numbers.extend(map(float, (epoch, SPLITS.index(split), *others)))
+        return torch.frombuffer(self.numbers, dtype=torch.float64).view(-1, len(COLUMNS)).clone()
+
+
+def rows_in(header: dict[str, Any], tensors: dict[str, Tensor]) -> list[Row]:
+    """Return the rows that a file holds: a `Table`, or a list in its header if it is an older one.
+
+    Raises a ValueError unless these are the rows of a history from its first epoch on.
+    """
+    if (table := tensors.get("history")) is None:
+        check_rows(header.get("rows"))
+        return header["rows"]
+    if table.dtype != torch.float64 or table.shape[1:] != (len(COLUMNS),) or not len(table):
+        got = f"{table.dtype} of shape {[*table.shape]}"
+        raise wrong("history", f"rows of {len(COLUMNS)} numbers in float64", got)
+    if header.get("columns") != COLUMNS:
+        raise wrong("columns", ", ".join(COLUMNS), f"{header.get('columns')!r:.80}")
+    epochs, splits, losses = table.T[:3]
+    known = (splits == 0) | (splits == 1)
+    fits = known & (epochs == (splits == 0).cumsum(0)) & (epochs > 0) & losses.isfinite()
+    if not fits.all():
+        at = int(fits.int().argmin())
+        got = f"{table[at].tolist()} in row {at + 1}"
+        raise wrong("history", "each epoch once, from the first on, with finite losses", got)
+    return [
+        dict(zip(COLUMNS, (int(epoch), SPLITS[int(split)], *others), strict=True))
+        for epoch, split, *others in table.tolist()
+    ]
+
+
+def check_rows(rows: Any) -> None:
     """Raise a ValueError unless these are the rows of a history from its first epoch on."""
     epoch = 0
-    for row in rows:
+    for row in rows if isinstance(rows, list) else []:
         fits = isinstance(row, dict) and row.keys() >= set(COLUMNS)
         fits = fits and all(isinstance(row[name], Real) for name in COLUMNS if name != "split")
-        fits = fits and is_number(row["loss"]) and row["split"] in ("train", "validation")
+        fits = fits and is_number(row["loss"]) and row["split"] in SPLITS
         if not fits or row["epoch"] != epoch + (row["split"] == "train"):
             raise wrong("rows", f"numbers for {', '.join(COLUMNS)}", f"{row!r:.80}")
         epoch = row["epoch"]
-    if not rows:
+    if not epoch:
         raise wrong("rows", "those of an epoch or more", "none")
 
 
@@ -98,7 +140,7 @@ class Score:
 
     def add(self, sums: Tensor, count: int, objective: Any) -> None:
         """Add the sums over `count` images."""
-        self.beta = getattr(objective, "beta", 1.0)
+        self.beta = float(getattr(objective, "beta", 1.0))
         self.sums = self.sums + sums
         self.images += count
 

@@ -17,7 +17,7 @@ from vaebook.models.vae import VAE
 from vaebook.objectives import Objective
 from vaebook.training.checkpoints import check_writable, load_weights, read, require_config, write
 from vaebook.training.devices import seeded
-from vaebook.training.history import History, Row, Score, check_rows, line
+from vaebook.training.history import COLUMNS, History, Row, Score, Table, line, rows_in
 from vaebook.training.optimizers import Optimizers
 from vaebook.training.progress import Progress
 from vaebook.training.teams import Team
@@ -170,24 +170,25 @@ class Checkpoint(Listener):
 
     def __init__(self, path: str | Path, keep: str, settings: dict[str, Any]) -> None:
         self.path, self.keep, self.settings = user_path("checkpoint", path), keep, settings
+        self.table = Table()
 
     def on_epoch(self, run: Run) -> None:
-        history, losses = run.history, validation_losses(run.history)
-        if run.team.rank > 0 or (self.keep == "best" and losses[-1] > min(losses)):
+        history = run.history
+        losses = validation_losses(history) if self.keep == "best" else [0.0]
+        if run.team.rank > 0 or losses[-1] > min(losses):
             return
         extra = run.optimizers.state()
         extra |= {f"snapshot.{step}": picture for step, picture in history.snapshots}
         extra |= {f"posterior.{step}": torch.stack(both) for step, *both in history.posteriors}
-        header = {"rows": history.rows, "settings": self.settings}
+        header = {"columns": COLUMNS, "settings": self.settings}
         rates = [float(group["lr"]) for group in run.optimizers.groups]
         header["optimizers"] = {"names": [*run.optimizers.parts], "rates": rates}
-        write(self.path, run.model, extra, header)
+        write(self.path, run.model, extra | {"history": self.table.of(history.rows)}, header)
 
     def restore(self, run: Run) -> None:
         """Take up the training that the file holds; a ValueError if it was another one."""
         header, tensors = read(self.path)
-        kinds = {"rows": list, "settings": dict, "optimizers": dict}
-        held = all(isinstance(header.get(key), kind) for key, kind in kinds.items())
+        held = all(isinstance(header.get(key), dict) for key in ("settings", "optimizers"))
         if not held or header["config"] != json.loads(json.dumps(run.model.config)):
             found = f"{'one' if held else 'the weights alone'} of {header['config']!r}"[:300]
             wanted = f"a training state of {run.model.config}"
@@ -203,7 +204,7 @@ class Checkpoint(Listener):
 
     def take_up(self, run: Run, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Set a run to what a file holds of it."""
-        check_rows(header["rows"])
+        run.history.rows += rows_in(header, tensors)
         run.optimizers.restore(tensors, **header["optimizers"])
         for step, key in sorted((int(k.split(".")[1]), k) for k in tensors if k.startswith("snap")):
             run.history.snapshots.append((step, tensors[key]))
@@ -211,7 +212,6 @@ class Checkpoint(Listener):
                 mean, std = both
                 run.history.posteriors.append((step, mean, std))
         load_weights(run.model, tensors, self.path)
-        run.history.rows += header["rows"]
         run.epoch = run.history.rows[-1]["epoch"]
         run.step = run.epoch * run.steps
 
@@ -255,7 +255,7 @@ class EarlyStopping(Listener):
         return self.waited >= self.patience
 
     def on_epoch(self, run: Run) -> bool:
-        if self.improves(validation_losses(run.history)[-1]):
+        if self.improves(run.rows[-1]["loss"]):
             state = run.model.state_dict()
             self.weights = {name: value.detach().clone() for name, value in state.items()}
         return self.waited >= self.patience

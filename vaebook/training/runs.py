@@ -12,9 +12,11 @@ from typing import Any
 
 from vaebook.checks import wrong
 from vaebook.training.checkpoints import read, write_file
+from vaebook.training.history import rows_in
 from vaebook.training.listeners import Listener, Run
 
-CHECKPOINT, CONFIG, LOCK = "model.safetensors", "config.json", ".lock"
+CHECKPOINT, CONFIG, TABLE = "model.safetensors", "config.json", "history.csv"
+LOCK = ".lock"
 
 
 class Terminated(BaseException):
@@ -61,8 +63,9 @@ def claimed(out: Path, wanted: bool) -> Iterator[None]:
             raise wrong("--out", "a folder that can be written", got) from None
         try:
             # Nobody else writes here now: these are of writers that were killed.
-            for part in [*out.glob(f".{CHECKPOINT}.*"), *out.glob(f".{CONFIG}.*")]:
-                part.unlink(missing_ok=True)
+            for name in (CHECKPOINT, CONFIG, TABLE, "*.png"):
+                for part in out.glob(f".{name}.{'[0-9a-f]' * 8}"):
+                    part.unlink(missing_ok=True)
             yield
         finally:
             with suppress(OSError):  # Windows removes no open file
@@ -132,8 +135,7 @@ def settings_in(out: Path) -> dict[str, Any]:
 def kept_in(out: Path) -> str:
     """Say what of a run that was stopped is in its folder."""
     try:
-        header, _ = read(out / CHECKPOINT)
-        rows: Any = header["rows"]
-        return f"epoch {rows[-1]['epoch']} is kept; train --resume --out {out} goes on from it"
-    except (ValueError, OSError, LookupError, TypeError):
+        epoch = rows_in(*read(out / CHECKPOINT))[-1]["epoch"]
+        return f"epoch {epoch} is kept; train --resume --out {out} goes on from it"
+    except (ValueError, OSError):
         return f"no epoch of it is in {out}"
