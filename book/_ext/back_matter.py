@@ -77,6 +77,8 @@ class Glossary(SphinxDirective):
             items = box.findall(nodes.definition_list_item)
             for item, entry in zip(items, terms, strict=True):
                 item[0]["ids"].append(term_id(entry["term"]))
+                item[0]["names"].append(term_id(entry["term"]))
+                self.state.document.note_explicit_target(item[0])
         return [box]
 
     @staticmethod
@@ -177,9 +179,9 @@ def find_places(app, env):
             logger.warning(f"glossary.yml: chapter {entry['chapter']} has no {entry['term']!r}")
             continue
         env.taught |= dict.fromkeys(names, (docname, place))
-    for docname, doctree in doctrees.items():
-        if env.toc_secnumbers.get(docname, {}).get(""):  # a chapter, not the pages around them
-            for name, anchor in names_shown(doctree):
+    for part in doctrees[app.config.root_doc].findall(addnodes.toctree):
+        for docname in part["includefiles"] if part["numbered"] else []:
+            for name, anchor in names_shown(doctrees[docname]):
                 env.taught.setdefault(name, (docname, anchor))
     entries = env.domaindata["index"]["entries"]
     for name, (docname, anchor) in env.taught.items():
@@ -282,7 +284,8 @@ def figures(app, docname):
             picture = thumbnail(app, chapter, figure, prefix)
             items.append(nodes.list_item("", nodes.raw("", picture, format="html"), text))
         if items:
-            section = nodes.section(ids=[f"figures-{Path(chapter).name}"])
+            anchor = f"figures-{Path(chapter).name}"
+            section = nodes.section(ids=[anchor], classes=["made-of-chapters"])
             section += nodes.title("", chapter_label(env, chapter))
             section += nodes.bullet_list("", *items, classes=["figure-index"])
             found.append(section)

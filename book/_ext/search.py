@@ -32,20 +32,26 @@ NOT_NEEDED = ("searchtools.js", "language_data.js", "sphinx_highlight.js")
 
 def plain_math(tex):
     """Return a short formula as readable signs, without LaTeX."""
-    text = re.sub(r"\\([A-Za-z]+|\|)", lambda m: SIGNS.get(m[1], ""), tex)
+    text = re.sub(r"\\[td]?frac(?:\{([^{}]*)\}\{([^{}]*)\}|(\d)(\d))", r"\1\3/\2\4", tex)
+    text = text.replace("^2", "²").replace("~", " ")
+    text = re.sub(r"\\([A-Za-z]+|\|)", lambda m: SIGNS.get(m[1], ""), text)
     text = re.sub(r"\\(.)", lambda m: m[1] if m[1] in "%&#$" else "", text)
-    return re.sub(r"\s+", " ", re.sub(r"[{}_^~]", "", text)).strip()
+    return re.sub(r"\s+", " ", re.sub(r"[{}_^]", "", text)).strip()
 
 
-def words(node):
-    """Return what a reader reads in a node: no pictures, no displayed formulas."""
+def read(node):
+    """Return what a reader reads in a node, with the spaces as they come."""
     if isinstance(node, SILENT) or "output" in node.get("classes", []):
         return ""
     if isinstance(node, nodes.math):
         return plain_math(node.astext())
-    parts = [c.astext() if isinstance(c, nodes.Text) else words(c) for c in node.children]
-    text = ("" if isinstance(node, nodes.TextElement) else " ").join(parts)
-    return re.sub(r"\s+", " ", text).strip()
+    parts = [c.astext() if isinstance(c, nodes.Text) else read(c) for c in node.children]
+    return ("" if isinstance(node, nodes.TextElement) else " ").join(parts)
+
+
+def words(node):
+    """Return what a reader reads in a node: no pictures, no displayed formulas."""
+    return re.sub(r"\s+", " ", read(node)).strip()
 
 
 def is_section(node):
@@ -53,22 +59,23 @@ def is_section(node):
     return isinstance(node, nodes.section) and any(isinstance(c, nodes.title) for c in node)
 
 
+def is_term(node):
+    """Say whether a node is a term of the glossary with its definition."""
+    return isinstance(node, nodes.definition_list_item) and bool(node[0]["ids"])
+
+
 def split(section):
     """Return the prose and the code of a section, without the sections and terms within."""
     prose, code = [], []
+    heading = next(child for child in section if isinstance(child, nodes.title))  # stands apart
 
     def walk(node):
-        if (
-            isinstance(node, SILENT)
-            or (is_section(node) and node is not section)
-            or (isinstance(node, nodes.title) and node.parent is section)
-        ):
-            pass
-        elif isinstance(node, nodes.literal_block):
+        inner = is_section(node) or is_term(node)
+        if node is not section and (inner or isinstance(node, SILENT) or node is heading):
+            return
+        if isinstance(node, nodes.literal_block):
             if "output" not in node["classes"]:
                 code.append(node.astext())
-        elif isinstance(node, nodes.definition_list_item) and node[0]["ids"]:
-            pass  # is an entry of its own
         elif isinstance(node, nodes.TextElement):
             prose.append(words(node))
         else:
@@ -83,10 +90,10 @@ def entries(doctree, keys):
     """Return [anchor, title, prose, code, keywords] for each section and each defined term."""
     found = []
     for node in doctree.findall():
-        if is_section(node):
+        if is_section(node) and "made-of-chapters" not in node["classes"]:  # said there already
             anchor, title = node["ids"][0], words(next(node.findall(nodes.title)))
             found.append([anchor, title, *split(node), keys.get(anchor, [])])
-        elif isinstance(node, nodes.definition_list_item) and node[0]["ids"]:
+        elif is_term(node):
             term, *definition = node.children
             prose = " ".join(words(part) for part in definition)
             found.append([term["ids"][0], words(term), prose, "", []])

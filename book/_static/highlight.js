@@ -6,7 +6,14 @@ const Words = {
   /* A name such as nn_conv2d or vb.fit is one word. */
   PATTERN: /[\p{L}\p{N}_]+(?:\.[\p{L}\p{N}_]+)*/gu,
 
+  known: new Map(),
+
   stem(word) {
+    if (!Words.known.has(word)) Words.known.set(word, Words.cut(word));
+    return Words.known.get(word);
+  },
+
+  cut(word) {
     let w = word.toLowerCase().normalize("NFKD").replace(/\p{M}/gu, "");
     if (w.length < 5 || /[._\d]/.test(w)) return w === "kls" ? "kl" : w;
     w = w.replace(/sses$/, "ss").replace(/ies$/, "y").replace(/([^su])s$/, "$1");

@@ -16,7 +16,7 @@ const Search = {
           for (const stem of Words.stems(text)) {
             counts.set(stem, (counts.get(stem) ?? 0) + weight);
             /* vb.fit is found by "fit" as well, but less. */
-            for (const part of /[._]/.test(stem) ? stem.split(/[._]/) : []) {
+            for (const part of Search.parts(stem)) {
               counts.set(part, (counts.get(part) ?? 0) + weight / 4);
             }
           }
@@ -42,13 +42,18 @@ const Search = {
     return { sections, frequency, mean };
   },
 
+  parts(stem) {
+    return /[._]/.test(stem) ? stem.split(/[._]+/).filter(Boolean).map(Words.stem) : [];
+  },
+
   /* The words to look for: a word that stands nowhere gives way to longer ones, or to similar ones. */
   expand(index, stem) {
     if (index.frequency.has(stem)) return [stem];
     const known = [...index.frequency.keys()];
     const longer = stem.length > 2 ? known.filter((word) => word.startsWith(stem)) : [];
     if (longer.length) return longer.slice(0, 20);
-    if (/[._]/.test(stem)) return stem.split(/[._]/).filter((part) => index.frequency.has(part));
+    const parts = Search.parts(stem).filter((part) => index.frequency.has(part));
+    if (parts.length) return parts;
     const allowed = stem.length > 7 ? 2 : stem.length > 4 ? 1 : 0;
     return known.filter((word) => allowed && Search.distance(stem, word, allowed) <= allowed);
   },
@@ -85,8 +90,8 @@ const Search = {
       found += best > 0;
       score += best;
     }
-    if (section.keywords.includes(query)) score = 3 * score + 10;
-    else if (groups.length > 1 && section.keywords.some((k) => query.includes(k))) score *= 1.2;
+    const asked = groups.length === 1 ? [query, ...groups[0]] : [query];
+    if (section.keywords.some((keyword) => asked.includes(keyword))) score = 3 * score + 10;
     return { score, found };
   },
 
