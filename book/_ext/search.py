@@ -24,7 +24,7 @@ SIGNS = {
     "sqrt": "√", "sum": "Σ", "prod": "Π", "int": "∫", "ldots": "…", "dots": "…", "quad": " ",
 }  # fmt: skip
 SILENT = (
-    nodes.comment, nodes.image, nodes.math_block, nodes.raw, nodes.system_message,
+    nodes.comment, nodes.image, nodes.math_block, nodes.raw, nodes.rubric, nodes.system_message,
     addnodes.index, addnodes.toctree,
 )  # fmt: skip
 NOT_NEEDED = ("searchtools.js", "language_data.js", "sphinx_highlight.js")

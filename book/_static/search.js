@@ -91,8 +91,8 @@ const Search = {
       score += best;
     }
     const asked = groups.length === 1 ? [query, ...groups[0]] : [query];
-    if (section.keywords.some((keyword) => asked.includes(keyword))) score = 3 * score + 10;
-    return { score, found };
+    if (!section.keywords.some((keyword) => asked.includes(keyword))) return { score, found };
+    return { score: 3 * score + 10, found: groups.length };
   },
 
   find(index, text) {
