@@ -216,8 +216,9 @@ def test_two_lines_of_configuration_turn_on_buttons_and_addresses(tmp_path):
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
+    build = "from jupyter_book.cli.main import main; main()"
     done = subprocess.run(
-        [sys.executable, "-m", "jupyter_book.cli.main", "build", "-n", "-W", "--keep-going", "."],
+        [sys.executable, "-c", build, "build", "-n", "-W", "--keep-going", "."],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

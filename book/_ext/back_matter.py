@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 THUMBNAIL = (240, 180)  # pixels, at most
 NEEDED = {"term", "means", "chapter"}
 KNOWN = NEEDED | {"symbol", "r", "also", "section"}
-SOURCE = re.compile(r"\w+, [^:;()]+: [\d,]+ training and [\d,]+ test images")
+SOURCE = re.compile(r"\w+, [^:;()\n]+: [\d,]+ training and [\d,]+ test images")
 HIDDEN = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
 
 
@@ -240,9 +240,10 @@ def table(head, rows):
     return nodes.table("", group, classes=["table"])
 
 
-def first_sentence(text):
-    """Return a caption up to the end of its first sentence."""
-    return re.split(r"(?<=[.?!])\s+(?=[A-Z“])", text, maxsplit=1)[0]
+def beginning(caption):
+    """Return a caption's first sentence, or two if the first is short."""
+    first, *others = re.split(r"(?<=[.?!])\s+(?=[A-Z“])", caption)
+    return f"{first} {others[0]}" if others and len(first) < 30 else first
 
 
 def thumbnail(app, docname, figure, prefix):
@@ -280,7 +281,7 @@ def figures(app, docname):
             number = ".".join(map(str, numbers.get(anchor, ())))
             text = nodes.paragraph()
             text += link(app, docname, chapter, anchor, f"Fig. {number}" if number else "Figure")
-            text += nodes.Text(f" {first_sentence(words(caption))}")
+            text += nodes.Text(f" {beginning(words(caption))}")
             picture = thumbnail(app, chapter, figure, prefix)
             items.append(nodes.list_item("", nodes.raw("", picture, format="html"), text))
         if items:
@@ -319,7 +320,8 @@ def data(app, docname):
     """Return where the pixels came from: what the chapters said of their data when they ran."""
     used = {}
     for name in runs(app.env):
-        for source in dict.fromkeys(SOURCE.findall(app.env.get_doctree(name).astext())):
+        said = [words(p) for p in app.env.get_doctree(name).findall(nodes.paragraph)]
+        for source in dict.fromkeys(SOURCE.findall("\n".join(said))):
             used.setdefault(source, []).append(name)
     rows = []
     for source, names in used.items():
