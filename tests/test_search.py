@@ -1,0 +1,153 @@
+"""The search of the built pages, as a browser shows it: from a reader's disk and from a server."""
+
+import functools
+import json
+import re
+import shutil
+import subprocess
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from bs4 import BeautifulSoup
+
+SITE = Path(__file__).parent.parent / "_build" / "html"
+NAMES = ["chromium", "chromium-browser", "google-chrome"]
+BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (SITE / "search-index.js").exists(),
+        reason="no built pages here; `make book` makes them",
+    ),
+]
+in_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium here to open the pages in")
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves files without a line for each on the terminal."""
+
+    def log_message(self, format, *args):
+        pass
+
+
+@pytest.fixture(scope="module", params=["file", "http"])
+def site(request):
+    """The address of the pages: on this disk, or of a server."""
+    if request.param == "file":
+        yield SITE.as_uri()
+        return
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(SITE)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def visit(address, tmp_path):
+    """Return a page as it stands once its scripts have run, and what went wrong on the console."""
+    done = subprocess.run(
+        [
+            BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}",
+            "--window-size=1200,900", "--virtual-time-budget=5000", "--enable-logging=stderr",
+            "--dump-dom", address,
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    said = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+    errors = [
+        line for line in said if re.search(r"error|not allowed|fail|refused|blocked", line, re.I)
+    ]
+    return BeautifulSoup(done.stdout, "html.parser"), errors
+
+
+@pytest.fixture(scope="module")
+def search(site, tmp_path_factory):
+    """A function that returns the results of a search, as the page shows them."""
+
+    @functools.cache
+    def results(query):
+        soup, errors = visit(f"{site}/search.html?q={query}", tmp_path_factory.mktemp("browser"))
+        assert not errors
+        assert soup.select_one("#search-count[aria-live]").text
+        return soup.select("#search-results li")
+
+    return results
+
+
+# The chapter that teaches a word, by the number of its file.
+FIRST = {
+    "reparameterization": "01-a-first-vae",
+    "KL": "01-a-first-vae",
+    "collapse": "07-posterior-collapse",
+    "nn_conv2d": "80-from-r-torch-to-pytorch",
+    "vb.fit": "01-a-first-vae",
+}
+
+
+@in_browser
+@pytest.mark.parametrize("query", FIRST)
+def test_the_section_that_teaches_a_word_comes_first(search, query):
+    first = search(query)[0]
+    assert FIRST[query] in first.a["href"]
+    assert [mark.text for mark in first.select("mark")], "the word is marked in the result"
+    assert len(first.select_one(".search-excerpt").text) > 60
+
+
+@in_browser
+def test_words_are_found_whole_and_in_their_other_forms(search):
+    for item in search("KL"):
+        assert {mark.text.lower().removesuffix("s") for mark in item.select("mark")} == {"kl"}
+    marks = {m.text.lower() for i in search("interpolating") for m in i.select("mark")}
+    assert "interpolation" in marks
+
+
+@in_browser
+def test_results_show_no_latex_and_a_name_is_one_word(search):
+    for query in ["reparameterization", "nn_conv2d"]:
+        for item in search(query):
+            excerpt = item.select_one(".search-excerpt")
+            latex = re.search(r"\\[a-zA-Z]+|\$[^$]+\$", excerpt.text)
+            assert excerpt.code or not latex, excerpt.text
+            if query == "nn_conv2d":
+                assert {mark.text for mark in item.select("mark")} == {"nn_conv2d"}
+
+
+@in_browser
+def test_the_page_marks_the_word_and_shows_its_section(site, search, tmp_path):
+    link = search("reparameterization")[0].a["href"]
+    soup, errors = visit(f"{site}/{link}", tmp_path)
+    assert not errors
+    section = soup.find(id=link.partition("#")[2])
+    assert {m.text.lower() for m in section.select(".highlighted")} >= {"reparameterization"}
+    assert all(
+        "\\(" in math.text or math.find("mjx-container") for math in soup.select("span.math")
+    )
+
+
+@in_browser
+def test_what_nobody_wrote_is_not_found_and_the_page_says_so(site, tmp_path):
+    soup, errors = visit(f"{site}/search.html?q=xyzzyplugh", tmp_path)
+    assert not errors
+    assert not soup.select("#search-results li")
+    assert "Nothing found" in soup.select_one("#search-count").text
+
+
+def test_the_index_is_loaded_by_the_search_page_alone():
+    for page in SITE.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        assert ("search-index.js" in text) == (page == SITE / "search.html")
+        assert not re.search(r"searchtools|language_data|searchindex|sphinx_highlight", text)
+
+
+def test_the_index_holds_every_section_that_a_link_can_reach():
+    text = (SITE / "search-index.js").read_text(encoding="utf-8")
+    pages = json.loads(text.removeprefix("window.SEARCH_INDEX = ").rstrip().rstrip(";"))
+    assert len(pages) > 20
+    for address, title, sections in pages:
+        soup = BeautifulSoup((SITE / address).read_text(encoding="utf-8"), "html.parser")
+        missing = [anchor for anchor, *_ in sections if soup.find(id=anchor) is None]
+        assert title
+        assert not missing, f"{address}: {missing}"
