@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from vaebook.checks import user_path
 from vaebook.models.vae import VAE
 
+__all__ = ["export_onnx"]
+
 # What each file takes and returns, by name; all are cut out of one graph and agree.
 FILES = {
     "encoder": (["images"], ["mean", "log_var"]),

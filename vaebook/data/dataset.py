@@ -23,6 +23,7 @@ CLASSES = dict(
     digits="0/1/2/3/4/5/6/7/8/9",
     textures="/".join(textures.FAMILIES),
 )
+#: The data sets that `load` knows by name.
 NAMES = tuple(CLASSES)
 
 

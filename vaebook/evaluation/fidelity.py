@@ -17,6 +17,11 @@ from vaebook.models.networks import eval_mode
 from vaebook.training.devices import pick_device, seeded
 from vaebook.training.progress import Progress
 
+__all__ = [
+    "Judge", "PrecisionRecall", "accuracy", "features", "frechet_distance", "nearest",
+    "precision_recall", "train_judge",
+]  # fmt: skip
+
 FEATURES = 64
 ROWS = 500  # rows of a distance matrix, or images in a network, at once
 Features = Float[np.ndarray, "_ features"]  # a row for each image

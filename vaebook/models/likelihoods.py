@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from vaebook.checks import choose, is_number, is_whole, wrong
 from vaebook.models.registry import LIKELIHOODS, register
 
+__all__ = ["Bernoulli", "ContinuousBernoulli", "DiscretizedLogistic", "Gaussian", "Likelihood"]
+
 ImageBatch = Float[Tensor, "batch channels height width"]
 PerImage = Float[Tensor, " batch"]
 Pixels = Float[Tensor, "*shape"]

@@ -12,9 +12,11 @@ from matplotlib import axes, font_manager, rc_context, rc_params_from_file
 
 from vaebook.data.images import as_images, to_pixels
 
+#: The book's look, for `matplotlib.rc_context`.
 STYLE: Any = rc_params_from_file(Path(__file__).with_name("book.mplstyle"), False, False)
+#: Ten colours as ``#rrggbb``, in the order in which the figures use them.
 PALETTE: list[str] = STYLE["axes.prop_cycle"].by_key()["color"]
-# The Japanese font, by its file: importing its package would make it the default everywhere.
+#: The Japanese font, by its file: importing its package would make it the default everywhere.
 FONT = distribution("matplotlib-fontja").locate_file("matplotlib_fontja/fonts/ipaexg.ttf")
 font_manager.fontManager.addfont(str(FONT))
 styled = rc_context(STYLE)  # decorates what draws in the book's style
