@@ -30,9 +30,10 @@ PLACES = ["vaebook"]
 PLACES += [f"vaebook.{n}" for n in ("plot", "data", "likelihoods", "fidelity", "from_scratch")]
 
 USED = re.compile(r"\b(?:vb|vaebook)((?:\.\w+)+)|`([A-Z]\w+)`")  # in a chapter's source
-CODE = re.compile(r'<span class="n">vb</span>(?:<span class="o">\.</span><span class="n">\w+</span>)+')
-QUOTED = re.compile(r"(?<![`:\w])`([^`<>]+)`(?!`)(?=(\w?))")  # in a docstring, where chapters are named, too
-CHAPTER = re.compile(r"[Cc]hapter \*([^*]+)\*")
+DOTTED = r'(?:<span class="o">\.</span><span class="n">\w+</span>)+'
+CODE = re.compile(rf'<span class="n">vb</span>{DOTTED}')  # as it is highlighted
+QUOTED = re.compile(r"(?<![`:\w])`([^`<>]+)`(?!`)(?=(\w?))")  # in a docstring
+CHAPTER = re.compile(r"[Cc]hapter \*([^*]+)\*")  # there, too
 
 KINDS = {
     "Functions": inspect.isroutine,
@@ -226,18 +227,9 @@ def link_text(app, doctree, page):
     for literal in list(doctree.findall(nodes.literal)):
         words = re.match(r"vb((?:\.\w+)+)", literal.astext())
         name = words and entry(*words[1].strip(".").split("."))
-        inside = [node for node in parents(literal) if isinstance(node, nodes.reference | nodes.title)]
-        if name in targets and not inside:
-            target, place = literal.parent, literal.parent.index(literal)
-            to = targets[name]
-            target[place] = make_refnode(app.builder, page, to.docname, to.node_id, literal, name)
-
-
-def parents(node):
-    """Yield what a node stands in."""
-    while node.parent is not None:
-        node = node.parent
-        yield node
+        if name in targets and not isinstance(literal.parent, nodes.reference | nodes.title):
+            place = targets[name].docname, targets[name].node_id
+            literal.replace_self(make_refnode(app.builder, page, *place, literal.deepcopy(), name))
 
 
 def link_code(app, page, template, context, doctree):

@@ -40,7 +40,14 @@ def grid(count: int, columns: int | None) -> tuple[int, int]:
 
 
 def tile(images: Any, columns: int | None = None, gap: int = 2) -> Float[np.ndarray, "h w 3"]:
-    """Lay images out in rows of `columns`, `gap` white pixels apart, as one picture in [0, 1]."""
+    """Lay images out in rows of `columns`, `gap` white pixels apart, as one picture in [0, 1].
+
+    Raises a ValueError for what `as_images` does not take.
+
+    >>> import torch, vaebook as vb
+    >>> vb.plot.tile(torch.rand(6, 1, 28, 28), columns=3).shape
+    (58, 88, 3)
+    """
     pixels = to_pixels(as_images(images).pixels, "cpu")
     if pixels.shape[1] != 3:
         pixels = pixels.mean(1, keepdim=True).expand(-1, 3, -1, -1)
