@@ -140,7 +140,7 @@ class VAE(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The kind of the model's numbers: float32 but for ``model.double()`` and the like."""
+        """The kind of the model's numbers, float32 but for ``model.double()`` and the like."""
         return next(self.parameters()).dtype
 
     def given(self, labels: Any = None) -> "VAE":
