@@ -64,7 +64,7 @@ class Warmup:
     """A KL weight that waits at 0 and then rises in a straight line (Bowman et al. 2016, 3.1).
 
     `start` and `end` are fractions of the training, between which it goes from 0 to 1. Raises a
-    ValueError for others.
+    ValueError for others. Chapter *Posterior collapse* tries it.
 
     >>> [Warmup(start=0.25, end=0.75)(done) for done in (0.0, 0.25, 0.5, 0.75, 1.0)]
     [0.0, 0.0, 0.5, 1.0, 1.0]
@@ -87,7 +87,7 @@ class Cyclical:
     """A KL weight that begins anew several times (Fu et al. 2019).
 
     In each of the `cycles` it rises from 0 to 1 over the fraction `rise` and stays there. Raises a
-    ValueError for a number of cycles or a fraction that is none.
+    ValueError for other numbers. Chapter *Posterior collapse* tries it.
 
     >>> [Cyclical(cycles=2, rise=0.5)(done) for done in (0.0, 0.125, 0.25, 0.5, 0.625, 1.0)]
     [0.0, 0.5, 1.0, 0.0, 0.5, 1.0]
@@ -111,8 +111,8 @@ class NegativeELBO:
     """The negative evidence lower bound, with the KL weighted by `beta`.
 
     At ``beta=1`` the loss is an upper bound on -log p(x) (Kingma & Welling 2013, eq. 3);
-    other weights give the β-VAE (Higgins et al. 2017, eq. 4), and 0 a noisy autoencoder. Raises a
-    ValueError for numbers below 0.
+    other weights give the β-VAE (Higgins et al. 2017, eq. 4), and 0 a noisy autoencoder. Chapter
+    *A first VAE* writes it out. Raises a ValueError for numbers below 0.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ class ImportanceWeighted:
 
     Of the `Terms`, `loss` is minus the bound; `reconstruction` and `kl` are means over the draws
     of what the ELBO is made of, so that their sum is above the loss. Raises a ValueError for fewer
-    draws than one.
+    draws than one. Chapter *Beyond one layer* trains with it.
 
     Parameters
     ----------

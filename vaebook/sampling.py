@@ -1,4 +1,7 @@
-"""Codes and what they decode to: draws, traversals, paths."""
+"""Codes and what they decode to: draws, traversals, paths.
+
+Chapter *Inside the latent space* begins with them.
+"""
 
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple

@@ -17,7 +17,6 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.errors import ExtensionError
 from sphinx.pycode import ModuleAnalyzer
-from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
 
@@ -33,15 +32,13 @@ USED = re.compile(r"\b(?:vb|vaebook)((?:\.\w+)+)|`([A-Z]\w+)`")  # in a chapter'
 DOTTED = r'(?:<span class="o">\.</span><span class="n">\w+</span>)+'
 CODE = re.compile(rf'<span class="n">vb</span>{DOTTED}')  # as it is highlighted
 QUOTED = re.compile(r"(?<![`:\w])`([^`<>]+)`(?!`)(?=(\w?))")  # in a docstring
-CHAPTER = re.compile(r"[Cc]hapter \*([^*]+)\*")  # there, too
+CHAPTER = re.compile(r"([Cc]hapter)\s+\*([^*]+)\*")  # there, too
 
 KINDS = {
     "Functions": inspect.isroutine,
     "Classes": inspect.isclass,
     "Values": lambda thing: not callable(thing),
 }
-
-logger = logging.getLogger(__name__)
 
 
 # --- what there is to refer to ------------------------------------------------------------------
@@ -90,26 +87,32 @@ def finish(app, what, name, thing, options, lines):
     """Turn a docstring's names into links, and end an entry with the chapters that use it."""
     if lines and lines[0].startswith("Alias for field number"):
         lines.clear()  # it is what a NamedTuple says of a field without a comment
-    text, named = "\n".join(lines), []
-    for title in CHAPTER.findall(text):
-        page = next((page for page, (known, _) in chapters().items() if known == title), None)
-        if page is None:
-            logger.warning("%s: there is no chapter %r", name, title, location=name)
-            continue
-        named.append(page)
-        text = text.replace(f"hapter *{title}*", f"hapter :doc:`/{page}`")
-    lines[:] = QUOTED.sub(lambda match: link(match, name, thing), text).split("\n")
+    text = "\n".join(lines)
+    shown = CHAPTER.sub(lambda match: f"{match[1]} :doc:`/{named_in(match[0])[0]}`", text)
+    lines[:] = QUOTED.sub(lambda match: link(match, name, thing), shown).split("\n")
     if name in public():
-        using = [page for page, (_, uses) in chapters().items() if name in uses]
-        lines += told([*dict.fromkeys(named + using)])
+        taught = named_in(text) or named_in(inspect.getmodule(thing).__doc__ or "")
+        lines += told(taught, [page for page, (_, uses) in chapters().items() if name in uses])
+
+
+def named_in(text):
+    """Return the pages of the chapters that a docstring names."""
+    pages = {title: page for page, (title, _) in chapters().items()}
+    titles = [" ".join(title.split()) for _, title in CHAPTER.findall(text)]
+    for title in titles:
+        if title not in pages:
+            raise ExtensionError(f"docstrings: expected a chapter's title, got {title!r}")
+    return [pages[title] for title in titles]
 
 
 def link(match, name, thing):
-    """Return what stands for a quoted word: a link, or code where there is no entry for it."""
-    word, room = match[1], name.split(".")[1:-1]
-    words = word.removeprefix("vaebook.").split(".")
-    found = None if word in arguments(thing) else entry(*words) or entry(*room, *words)
-    made = f":py:obj:`{word} <{found}>`" if found not in (None, name) else f"``{word}``"
+    """Return what stands for a quoted word: a link, or code where it is the thing's own."""
+    word, (room, _, _) = match[1], name.rpartition(".")
+    owner = thing if inspect.isclass(thing) else public().get(room)  # of a method
+    own = word in arguments(thing) or (owner and hasattr(owner, word.partition(".")[0]))
+    near = f"{room}.{word}"
+    found = near if near in public() else entry(*word.removeprefix("vaebook.").split("."))
+    made = f"``{word}``" if own or found in (None, name) else f":py:obj:`{word} <{found}>`"
     return made + "\\ " * bool(match[2])  # between markup and what follows at once, as an s
 
 
@@ -121,15 +124,21 @@ def arguments(thing):
         return ()
 
 
-def told(pages):
+def told(taught, using):
     """Return the lines that tell which chapter teaches something, and which use it."""
-    if not pages:
+    if not taught + using:
         return []
-    first, *others = ((int(Path(page).name[:2]), page) for page in pages)
-    text = f"Taught in chapter {first[0]}, :doc:`/{first[1]}`"
+    first, *others = dict.fromkeys(taught + using)
+    verb = "Taught" if taught else "First used"
+    text = f"{verb} in chapter {number(first)}, :doc:`/{first}`"
     if others:
-        text += "; used in " + ", ".join(f":doc:`{n} </{page}>`" for n, page in sorted(others))
+        text += "; used in " + ", ".join(f":doc:`{number(p)} </{p}>`" for p in sorted(others))
     return ["", ".. container:: taught", "", f"   {text}.", ""]
+
+
+def number(page):
+    """Return a chapter's number on the pages, which is that of its file."""
+    return int(Path(page).name[:2])
 
 
 # --- pages --------------------------------------------------------------------------------------

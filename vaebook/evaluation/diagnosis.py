@@ -1,4 +1,7 @@
-"""What the latent dimensions of a model carry."""
+"""What the latent dimensions of a model carry.
+
+Chapter *Posterior collapse* looks for dimensions that carry nothing.
+"""
 
 import math
 from dataclasses import dataclass

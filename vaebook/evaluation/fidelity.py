@@ -1,4 +1,7 @@
-"""Judging generated images: by a classifier's features, and by their nearest training images."""
+"""Judging generated images: by a classifier's features, and by their nearest training images.
+
+Chapter *The table* compares models by it.
+"""
 
 import math
 from contextlib import closing

@@ -1,4 +1,7 @@
-"""How well a model explains images: log p(x), and the units in which it is told."""
+"""How well a model explains images: log p(x), and the units in which it is told.
+
+Chapter *Reading the score* takes them apart.
+"""
 
 import math
 from contextlib import closing

@@ -1,4 +1,7 @@
-"""The conditional VAE: for each label a model of its own, all of which share their networks."""
+"""The conditional VAE: for each label a model of its own, all of which share their networks.
+
+Chapter *Beyond one layer* trains one.
+"""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,7 @@
-"""The ladder VAE: codes in levels, from the gist of an image at the top to its strokes below."""
+"""The ladder VAE: codes in levels, from the gist of an image at the top to its strokes below.
+
+Chapter *Beyond one layer* trains one.
+"""
 
 import math
 from collections.abc import Callable, Sequence

@@ -1,4 +1,7 @@
-"""What the decoder's output means: the distribution p(x|z) of an image given its code."""
+"""What the decoder's output means: the distribution p(x|z) of an image given its code.
+
+Chapter *What your loss assumes* compares the likelihoods.
+"""
 
 import math
 from collections.abc import Callable, Iterator

@@ -92,7 +92,8 @@ class VAE(nn.Module):
     Kingma & Welling, *Auto-Encoding Variational Bayes*, 2013. `conv_vae`, `dense_vae` and
     `layered_vae` build one; pass modules of your own for other networks, in a function that
     `vaebook.register` makes known if the model is to be saved. ``print(model)`` shows its layers.
-    Raises a ValueError for a shape, a size or a likelihood that is none.
+    Chapter *A first VAE* writes one out. Raises a ValueError for a shape, a size or a likelihood
+    that is none.
 
     Parameters
     ----------
