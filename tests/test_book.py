@@ -43,7 +43,9 @@ def source(name):
 def test_contents_name_every_chapter():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     entries = [toc["root"]] + [c["file"] for part in toc["parts"] for c in part["chapters"]]
-    assert sorted(entries) == sorted(f"book/{path.stem}" for path in BOOK.glob("[0-9]*.md"))
+    paths = [*BOOK.glob("[0-9]*.md"), *BOOK.glob("reference/*.md")]
+    names = [path.relative_to(ROOT).with_suffix("").as_posix() for path in paths]
+    assert sorted(entries) == sorted(names)
 
 
 def test_files_are_numbered_as_the_pages_are():

@@ -15,7 +15,7 @@ What goes in and what comes out is the same everywhere:
 * Losses and bounds are in **nats per image**: summed over pixels and dimensions, averaged over
   images.
 * ``n`` counts what is returned, ``draws`` codes for each image, ``steps`` places along a path or an
-  axis; ``seed`` decides what is random.
+  axis; ``seed`` decides what is random, ``progress`` whether a bar shows how far the work is.
 """
 
 from importlib import import_module

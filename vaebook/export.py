@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from vaebook.checks import user_path
 from vaebook.models.vae import VAE
 
+__all__ = ["export_onnx"]
+
 # What each file takes and returns, by name; all are cut out of one graph and agree.
 FILES = {
     "encoder": (["images"], ["mean", "log_var"]),
@@ -20,7 +22,7 @@ FILES = {
 
 
 def export_onnx(model: VAE, folder: str | Path) -> dict[str, Path]:
-    """Write encoder.onnx, decoder.onnx and reconstructor.onnx to a folder, all or none.
+    """Write encoder.onnx, decoder.onnx and reconstructor.onnx to a `folder`, all or none.
 
     The encoder takes ``images [batch, channels, height, width]`` in [0, 1] and returns ``mean``
     and ``log_var`` of q(z|x), ``[batch, latent]``; the decoder takes ``codes [batch, latent]`` and
@@ -29,6 +31,9 @@ def export_onnx(model: VAE, folder: str | Path) -> dict[str, Path]:
     are float32, for batches of any size. Returns the paths by these names; files that were there
     are replaced. Of a conditional model give one with its label: ``model.given(7)``. Raises an
     ImportError where the packages that PyTorch's exporter needs are missing.
+
+    >>> import vaebook as vb
+    >>> paths = export_onnx(vb.pretrained("mnist-2d"), "onnx")  # doctest: +SKIP
     """
     try:
         import onnx.utils

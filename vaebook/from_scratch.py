@@ -15,6 +15,11 @@ from jaxtyping import Float
 from vaebook.checks import ImageShape, above_0, as_image_shape, one_of, positive, wrong
 from vaebook.training.progress import Progress
 
+__all__ = [
+    "VAE", "Adam", "Linear", "ReLU", "Reparameterize", "bernoulli", "kl_to_prior", "sigmoid",
+    "squared_error",
+]  # fmt: skip
+
 Rows = Float[np.ndarray, "batch _"]  # an image each, or its features
 Codes = Float[np.ndarray, "batch latent"]
 PerImage = Float[np.ndarray, " batch"]

@@ -18,11 +18,17 @@ __all__ = [
 
 
 class Terms(NamedTuple):
-    """The parts of an objective for each image of a batch, in nats."""
+    """The parts of an objective for each image of a batch, in nats.
 
-    loss: PerImage
-    reconstruction: PerImage  # -log p(x|z) at one draw z ~ q(z|x)
-    kl: PerImage  # KL(q(z|x) ‖ p(z))
+    >>> import torch, vaebook as vb
+    >>> terms = vb.NegativeELBO()(vb.dense_vae((1, 8, 8), latent_dim=2), torch.rand(5, 1, 8, 8))
+    >>> terms.kl.shape
+    torch.Size([5])
+    """
+
+    loss: PerImage  #: what is minimized
+    reconstruction: PerImage  #: -log p(x|z) at one draw z ~ q(z|x)
+    kl: PerImage  #: KL(q(z|x) ‖ p(z))
 
 
 @runtime_checkable
@@ -31,6 +37,12 @@ class Objective(Protocol):
 
     It may also have a method ``at(done)``, which returns the objective to use when a fraction
     `done` of the training, 0 to 1, is behind.
+
+    >>> def halved(model, x):
+    ...     terms = NegativeELBO()(model, x)
+    ...     return terms._replace(loss=terms.reconstruction + terms.kl / 2)
+    >>> isinstance(halved, Objective)
+    True
     """
 
     def __call__(self, model: Any, x: ImageBatch) -> Terms:
@@ -38,7 +50,12 @@ class Objective(Protocol):
 
 
 def kl_to_prior(mean: Codes, log_var: Codes) -> PerImage:
-    """Return KL(N(mean, exp(log_var)) ‖ N(0, I)) in nats (Kingma & Welling 2013, appendix B)."""
+    """Return KL(N(`mean`, exp(`log_var`)) ‖ N(0, I)) in nats (Kingma & Welling 2013, app. B).
+
+    >>> import torch
+    >>> kl_to_prior(torch.tensor([[1.0, 2.0]]), torch.zeros(1, 2))
+    tensor([2.5000])
+    """
     return kl_per_dimension(mean, log_var).sum(1)
 
 
@@ -46,7 +63,8 @@ def kl_to_prior(mean: Codes, log_var: Codes) -> PerImage:
 class Warmup:
     """A KL weight that waits at 0 and then rises in a straight line (Bowman et al. 2016, 3.1).
 
-    `start` and `end` are fractions of the training, between which it goes from 0 to 1.
+    `start` and `end` are fractions of the training, between which it goes from 0 to 1. Raises a
+    ValueError for others. Chapter *Posterior collapse* tries it.
 
     >>> [Warmup(start=0.25, end=0.75)(done) for done in (0.0, 0.25, 0.5, 0.75, 1.0)]
     [0.0, 0.0, 0.5, 1.0, 1.0]
@@ -68,7 +86,8 @@ class Warmup:
 class Cyclical:
     """A KL weight that begins anew several times (Fu et al. 2019).
 
-    In each of the `cycles` it rises from 0 to 1 over the fraction `rise` and stays there.
+    In each of the `cycles` it rises from 0 to 1 over the fraction `rise` and stays there. Raises a
+    ValueError for other numbers. Chapter *Posterior collapse* tries it.
 
     >>> [Cyclical(cycles=2, rise=0.5)(done) for done in (0.0, 0.125, 0.25, 0.5, 0.625, 1.0)]
     [0.0, 0.5, 1.0, 0.0, 0.5, 1.0]
@@ -92,7 +111,8 @@ class NegativeELBO:
     """The negative evidence lower bound, with the KL weighted by `beta`.
 
     At ``beta=1`` the loss is an upper bound on -log p(x) (Kingma & Welling 2013, eq. 3);
-    other weights give the β-VAE (Higgins et al. 2017, eq. 4), and 0 a noisy autoencoder.
+    other weights give the β-VAE (Higgins et al. 2017, eq. 4), and 0 a noisy autoencoder. Chapter
+    *A first VAE* writes it out. Raises a ValueError for numbers below 0.
 
     Parameters
     ----------
@@ -142,8 +162,9 @@ class NegativeELBO:
 def importance_bound(log_weights: DrawsOfBatch) -> PerImage:
     """Return the bound on log p(x) by K draws, in nats (Burda et al. 2016, eq. 8).
 
-    It is the logarithm of the mean of the weights p(x, z) / q(z|x). One draw gives the ELBO; in
-    expectation the bound rises with K, and goes to log p(x).
+    It is the logarithm of the mean of the weights p(x, z) / q(z|x), of which `log_weights` are the
+    logarithms, ``[draws, batch]``. One draw gives the ELBO; in expectation the bound rises with K,
+    and goes to log p(x).
 
     >>> import torch
     >>> importance_bound(torch.tensor([[0.0], [math.log(3)]])).exp()
@@ -157,7 +178,8 @@ class ImportanceWeighted:
     """The negative importance-weighted bound of Burda et al. 2016 (IWAE), for `fit`.
 
     Of the `Terms`, `loss` is minus the bound; `reconstruction` and `kl` are means over the draws
-    of what the ELBO is made of, so that their sum is above the loss.
+    of what the ELBO is made of, so that their sum is above the loss. Raises a ValueError for fewer
+    draws than one. Chapter *Beyond one layer* trains with it.
 
     Parameters
     ----------

@@ -1,4 +1,7 @@
-"""Codes and what they decode to: draws, traversals, paths."""
+"""Codes and what they decode to: draws, traversals, paths.
+
+Chapter *Inside the latent space* begins with them.
+"""
 
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
@@ -24,8 +27,8 @@ __all__ = [
 class Posterior(NamedTuple):
     """Mean and standard deviation of q(z|x) for each image."""
 
-    mean: Codes
-    std: Codes
+    mean: Codes  #: where the code of an image lies
+    std: Codes  #: how uncertain it is
 
 
 @torch.no_grad()
@@ -33,6 +36,11 @@ def posterior(model: VAE, images: Any) -> Posterior:
     """Return mean and standard deviation of q(z|x) for each image.
 
     Here and below `images` is what `as_images` takes, or a DataLoader, else a ValueError.
+
+    >>> import vaebook as vb
+    >>> mean, std = posterior(vb.dense_vae((1, 8, 8), latent_dim=2), torch.rand(5, 1, 8, 8))
+    >>> mean.shape, bool((std > 0).all())
+    (torch.Size([5, 2]), True)
     """
     with eval_mode(model):
         parts = [
@@ -44,12 +52,22 @@ def posterior(model: VAE, images: Any) -> Posterior:
 
 
 def embed(model: VAE, images: Any) -> Float[np.ndarray, "images latent"]:
-    """Return the posterior means of images as an array: the points of a latent scatter plot."""
+    """Return the posterior means of images as an array: the points of a latent scatter plot.
+
+    >>> import vaebook as vb
+    >>> embed(vb.dense_vae((1, 8, 8), latent_dim=2), torch.rand(5, 1, 8, 8)).shape
+    (5, 2)
+    """
     return posterior(model, images).mean.numpy()
 
 
 def reconstruct(model: VAE, images: Any) -> ImageBatch:
-    """Return what the posterior means of images decode to, in [0, 1]."""
+    """Return what the posterior means of images decode to, in [0, 1].
+
+    >>> import vaebook as vb
+    >>> reconstruct(vb.dense_vae((1, 8, 8), latent_dim=2), torch.rand(5, 1, 8, 8)).shape
+    torch.Size([5, 1, 8, 8])
+    """
     batches = _batches(model, images)
     return torch.cat([model.given(y).reconstruct(x).float().cpu() for x, y, _ in batches])
 
@@ -60,7 +78,12 @@ def _batches(model: VAE, images: Any) -> Iterator[Batch]:
 
 @torch.no_grad()
 def decode(model: VAE, z: Codes | Float[np.ndarray, "batch latent"]) -> ImageBatch:
-    """Return the expected pixels of codes, in [0, 1], in eval mode; a ValueError if none fit."""
+    """Return the expected pixels of codes `z`, in [0, 1], in eval mode; a ValueError if none fit.
+
+    >>> import vaebook as vb
+    >>> decode(vb.dense_vae((1, 8, 8), latent_dim=2), torch.zeros(3, 2)).shape
+    torch.Size([3, 1, 8, 8])
+    """
     # Torch takes no negative stride, and warns of read-only memory.
     codes = z.detach() if isinstance(z, Tensor) else torch.tensor(np.array(z, np.float32))
     if codes.ndim != 2 or codes.shape[1] != model.latent_dim:
@@ -71,14 +94,24 @@ def decode(model: VAE, z: Codes | Float[np.ndarray, "batch latent"]) -> ImageBat
 
 
 def sample_prior(model: VAE, n: int = 64, seed: int = 0) -> Codes:
-    """Draw `n` codes from the prior N(0, I)."""
+    """Draw `n` codes from the prior N(0, I); a ValueError for none.
+
+    >>> import vaebook as vb
+    >>> sample_prior(vb.dense_vae((1, 8, 8), latent_dim=2), n=3).shape
+    torch.Size([3, 2])
+    """
     positive(n=n)
     generator = torch.Generator().manual_seed(as_seed(seed))
     return torch.randn(n, model.latent_dim, generator=generator, dtype=torch.float32)
 
 
 def sample_posterior(model: VAE, images: Any, seed: int = 0) -> Codes:
-    """Draw one code for each image from q(z|x): together, draws from the aggregate posterior."""
+    """Draw one code for each image from q(z|x): together, draws from the aggregate posterior.
+
+    >>> import vaebook as vb
+    >>> sample_posterior(vb.dense_vae((1, 8, 8), latent_dim=2), torch.rand(5, 1, 8, 8)).shape
+    torch.Size([5, 2])
+    """
     mean, std = posterior(model, images)
     return mean + std * sample_prior(model, len(mean), seed)
 
@@ -90,9 +123,15 @@ def sample_density(
     """Draw `n` codes from a density fitted to the codes of images, one from each q(z|x).
 
     Where these codes together are not like the prior, such codes decode better (Ghosh et al. 2020,
-    sec. 4). The density is scikit-learn's: a ``"mixture"`` of Gaussians with full covariances, or a
-    ``"kernel"`` at each code, Gaussian, as wide as Scott's rule has it: best in few dimensions.
-    Raises a ValueError for another kind, or fewer images than components.
+    sec. 4). The density is scikit-learn's, of a `kind`: a ``"mixture"`` of so many `components`,
+    Gaussians with full covariances; or a ``"kernel"`` at each code, Gaussian, as wide as Scott's
+    rule has it, which is best in few dimensions. Raises a ValueError for another kind, or fewer
+    images than components.
+
+    >>> import vaebook as vb
+    >>> model, x = vb.dense_vae((1, 8, 8), latent_dim=2), torch.rand(20, 1, 8, 8)
+    >>> sample_density(model, x, n=3, kind="kernel").shape
+    torch.Size([3, 2])
     """
     from sklearn.mixture import GaussianMixture
     from sklearn.neighbors import KernelDensity
@@ -126,9 +165,13 @@ def traversal(
 ) -> Traversal:  # fmt: skip
     """Decode a square grid over two latent dimensions `dims`, x and y, the others staying 0.
 
-    Of the `steps` along each axis ``"quantiles"`` cuts the prior into parts of equal mass and takes
-    the middle of each; ``"equal"`` goes evenly from ``-limit`` to ``limit``. Raises a ValueError
-    for an unknown spacing or dimensions that the model lacks.
+    Of the `steps` along each axis the `spacing` ``"quantiles"`` cuts the prior into parts of equal
+    mass and takes the middle of each; ``"equal"`` goes evenly from -`limit` to `limit`. Raises a
+    ValueError for an unknown spacing or dimensions that the model lacks.
+
+    >>> import vaebook as vb
+    >>> traversal(vb.dense_vae((1, 8, 8), latent_dim=2), steps=3).images.shape
+    torch.Size([3, 3, 1, 8, 8])
     """
     positive(steps=steps)
     one_of("spacing", spacing, "quantiles", "equal")
@@ -149,9 +192,14 @@ def interpolate(
 ) -> ImageBatch:  # fmt: skip
     """Decode equal steps, both ends included, on a path between the posterior means of two images.
 
-    The path is a straight line, or runs along the great circle through both directions while the
-    length goes evenly from one to the other (White 2016). `start` and `end` hold one image each,
-    such as ``data.test[3]``, else a ValueError says so.
+    The `path` is a ``"straight"`` line, or ``"spherical"``: along the great circle through both
+    directions while the length goes evenly from one to the other (White 2016). `start` and `end`
+    hold one image each, such as ``data.test[3]``, else a ValueError says so.
+
+    >>> import vaebook as vb
+    >>> start, end = torch.rand(2, 1, 1, 8, 8)
+    >>> interpolate(vb.dense_vae((1, 8, 8), latent_dim=2), start, end, steps=5).shape
+    torch.Size([5, 1, 8, 8])
     """
     positive(steps=steps)
     one_of("path", path, "straight", "spherical")

@@ -17,8 +17,9 @@ AGAIN = "installing vaebook again brings it back"
 def pretrained(name: str) -> VAE:
     """Return a model that comes with the package: trained, on the CPU, in eval mode.
 
-    ``"mnist-2d"`` has handwritten digits in 2 latent dimensions, for looking at the whole latent
-    space at once; ``"mnist-32d"`` draws the same digits more exactly, in 32. Nothing is fetched.
+    The `name` ``"mnist-2d"`` has handwritten digits in 2 latent dimensions, for looking at the
+    whole latent space at once; ``"mnist-32d"`` draws the same digits more exactly, in 32. Nothing
+    is fetched.
     `pretrained_card` tells what the model was trained on and what it reaches. Raises a ValueError
     for an unknown name or damaged weights, and a FileNotFoundError where the files are missing.
 
@@ -32,7 +33,7 @@ def pretrained(name: str) -> VAE:
 
 
 def pretrained_card(name: str) -> dict[str, Any]:
-    """Return what is known of a model of `pretrained`: its data, training, test loss and licence.
+    """Return what is known of the model `name`: its data, training, test loss and licence.
 
     `loss`, `reconstruction` and `kl` are what `evaluate` says of all test images, in nats per
     image; `ink` is the sum of the pixels which the code 0 decodes to. Raises as `pretrained` does.

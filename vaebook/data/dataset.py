@@ -23,6 +23,7 @@ CLASSES = dict(
     digits="0/1/2/3/4/5/6/7/8/9",
     textures="/".join(textures.FAMILIES),
 )
+#: The data sets that `load` knows by name.
 NAMES = tuple(CLASSES)
 
 
@@ -30,12 +31,12 @@ NAMES = tuple(CLASSES)
 class Dataset:
     """Images to train on, images held out (or None), and where they come from."""
 
-    name: str
-    train: Images
-    test: Images | None
-    classes: tuple[str, ...]  # names of the labels
-    source: str  # where the pixels come from, in one line that is fit to be shown on a page
-    stand_in: bool = False  # whether they replace others that could not be had
+    name: str  #: of the set, or of the file or folder
+    train: Images  #: to train on
+    test: Images | None  #: held out; of the same shape
+    classes: tuple[str, ...]  #: names of the labels
+    source: str  #: where the pixels come from, in one line that is fit to be shown on a page
+    stand_in: bool = False  #: whether they replace others that could not be had
 
     @property
     def image_shape(self) -> ImageShape:
@@ -90,6 +91,8 @@ def load(
         The named set, such as ``"digits"``, that stands in for one that cannot be had; a side or
         ``(height, width)`` that all images are scaled to cover, and then cropped to.
 
+    Examples
+    --------
     >>> data = load("digits", image_size=32)
     >>> data.train, data.classes[:3]
     (Images(1,500 of 1×32×32, uint8, 10 classes), ('0', '1', '2'))

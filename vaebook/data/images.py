@@ -22,9 +22,9 @@ Pixels = UInt8[Tensor, "images channels height width"] | Float32[Tensor, "images
 class Images(torch.utils.data.Dataset[Any]):
     """Images of one size, with or without labels, or a ValueError. A DataLoader takes them, too."""
 
-    pixels: Pixels  # uint8, or float32 in [0, 1] where they are not whole steps of 1/255
-    labels: Int64[Tensor, " labels"] | None = None  # class indices, one per image
-    redrawn: bool = False  # whether `minibatches` makes each pixel 0 or 1 anew, see `binarized`
+    pixels: Pixels  #: uint8, or float32 in [0, 1] where they are not whole steps of 1/255
+    labels: Int64[Tensor, " labels"] | None = None  #: class indices, one per image
+    redrawn: bool = False  #: whether `minibatches` makes each pixel 0 or 1 anew, see `binarized`
 
     def __post_init__(self) -> None:
         check_pixels(self.pixels, "images")
@@ -83,6 +83,9 @@ def as_images(images: Any, labels: Any = None, *, name: str = "images") -> Image
     `images` are ``[images, height, width]``, ``[images, channels, height, width]`` or ``[images,
     height, width, channels]`` with 1 or 3 channels: uint8, or floating point in [0, 1]. `labels`
     are whole numbers, one per image. All else raises a ValueError that calls the images `name`.
+
+    >>> as_images(np.zeros((5, 28, 28), np.uint8), labels=range(5))
+    Images(5 of 1×28×28, uint8, 5 classes)
     """
     if isinstance(images, Images):
         return images

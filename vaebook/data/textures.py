@@ -13,6 +13,7 @@ from vaebook.checks import is_whole, wrong
 
 Patches = Float[np.ndarray, "patches size size"]
 
+#: The kinds of textures, whose places here are their labels.
 FAMILIES = ("gratings", "plaids", "checkers", "dots", "cells", "clouds", "wood", "weave")
 VERSION = 1  # goes up when the same seed makes other patches: a cache goes by it
 _EACH = 50  # patches of each family to a block, which bounds memory to about 40 MB

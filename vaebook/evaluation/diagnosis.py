@@ -1,4 +1,7 @@
-"""What the latent dimensions of a model carry."""
+"""What the latent dimensions of a model carry.
+
+Chapter *Posterior collapse* looks for dimensions that carry nothing.
+"""
 
 import math
 from dataclasses import dataclass
@@ -24,10 +27,10 @@ class Diagnosis:
     code tells of its image, and how far the codes of all images together are from the prior.
     """
 
-    kl: Float[np.ndarray, " latent"]  # of each dimension, averaged over images
-    activity: Float[np.ndarray, " latent"]  # variance of the posterior means over images
-    mutual_information: float  # I(x; z), of which n images can show log(n) at most
-    marginal_kl: float  # KL(q(z) ‖ p(z)), q(z) being the mixture of all the posteriors
+    kl: Float[np.ndarray, " latent"]  #: of each dimension, averaged over images
+    activity: Float[np.ndarray, " latent"]  #: variance of the posterior means over images
+    mutual_information: float  #: I(x; z), of which n images can show log(n) at most
+    marginal_kl: float  #: KL(q(z) ‖ p(z)), q(z) being the mixture of all the posteriors
 
     @property
     def active_units(self) -> int:
@@ -46,6 +49,12 @@ def diagnose(model: VAE, images: Any, *, seed: int = 0) -> Diagnosis:
     `images` is what `as_images` takes, or a DataLoader; a few thousand are enough, and the time
     grows with the square of their number. One code is drawn for each from `seed`; q(z) is the even
     mixture of their posteriors: the mutual information cannot exceed the logarithm of their number.
+    Images that do not fit the model raise a ValueError.
+
+    >>> import vaebook as vb
+    >>> found = diagnose(vb.dense_vae((1, 8, 8), latent_dim=2), torch.rand(50, 1, 8, 8))
+    >>> found.kl.shape, found.mutual_information < math.log(50)
+    ((2,), True)
     """
     if isinstance(model, LadderVAE):
 

@@ -1,4 +1,7 @@
-"""Judging generated images: by a classifier's features, and by their nearest training images."""
+"""Judging generated images: by a classifier's features, and by their nearest training images.
+
+Chapter *The table* compares models by it.
+"""
 
 import math
 from contextlib import closing
@@ -16,6 +19,11 @@ from vaebook.data.images import as_images, batch_bounds, minibatches, prepare, t
 from vaebook.models.networks import eval_mode
 from vaebook.training.devices import pick_device, seeded
 from vaebook.training.progress import Progress
+
+__all__ = [
+    "Judge", "PrecisionRecall", "accuracy", "features", "frechet_distance", "nearest",
+    "precision_recall", "train_judge",
+]  # fmt: skip
 
 FEATURES = 64
 ROWS = 500  # rows of a distance matrix, or images in a network, at once

@@ -1,4 +1,7 @@
-"""How well a model explains images: log p(x), and the units in which it is told."""
+"""How well a model explains images: log p(x), and the units in which it is told.
+
+Chapter *Reading the score* takes them apart.
+"""
 
 import math
 from contextlib import closing
@@ -22,8 +25,8 @@ ELEMENTS, BATCH = 2**22, 100  # pixels that are decoded at once, of so many imag
 class LogLikelihood:
     """Estimates of log p(x), in nats, one for each image: lower bounds in expectation."""
 
-    per_image: Float[np.ndarray, " images"]
-    draws: int  # of z per image
+    per_image: Float[np.ndarray, " images"]  #: in the order of the images
+    draws: int  #: of z per image
 
     @property
     def mean(self) -> float:
@@ -83,6 +86,7 @@ def bernoulli_floor(images: Any) -> float:
 
     A grey pixel x costs at least its own entropy, -x log x - (1 - x) log(1 - x), whatever the
     model: only what a loss has above this floor says anything about one. On binary pixels it is 0.
+    Raises a ValueError for what `as_images` does not take.
 
     >>> bernoulli_floor(np.full((3, 1, 2, 2), 0.5, dtype=np.float32)) / math.log(2)
     4.0
@@ -94,7 +98,7 @@ def bernoulli_floor(images: Any) -> float:
 
 
 def bits_per_dimension(nats: float, image_shape: ImageShape, *, density: bool = False) -> float:
-    """Return nats per image as bits per pixel and channel, the unit of natural images.
+    """Return nats per image as bits per pixel and channel of `image_shape`, as for natural images.
 
     `nats` is -log p of images of 256 levels, or a bound on it. If it came from a `density` over
     pixels in [0, 1], each dimension gets the 8 bits by which 256 levels are finer; that is a

@@ -15,7 +15,12 @@ def neighbour_accuracy(
 
     The share of the codes `z`, such as `embed` returns, whose class a vote of their nearest
     `neighbours` finds, each code being judged only by neighbours from the other `folds`
-    (stratified, shuffled by a fixed seed). Raises a ValueError for labels of another length.
+    (stratified, shuffled by a fixed seed). `labels` are class indices, one for each code: a
+    ValueError for another number of them.
+
+    >>> z = np.array([[0.0, 0.0], [9.0, 9.0]]).repeat(10, axis=0)
+    >>> neighbour_accuracy(z, [0] * 10 + [1] * 10, neighbours=3)
+    1.0
     """
     from sklearn.neighbors import KNeighborsClassifier
 
@@ -25,8 +30,12 @@ def neighbour_accuracy(
 def linear_accuracy(z: Float[np.ndarray, "images latent"], labels: Any, *, folds: int = 5) -> float:
     """Return how well a linear classifier of codes tells an image's class, 0 to 1.
 
-    The linear probe of Alain & Bengio 2017: as `neighbour_accuracy`, by a logistic regression that
-    was fitted to the codes of the other `folds`.
+    The linear probe of Alain & Bengio 2017: as `neighbour_accuracy`, of codes `z` and their
+    `labels`, by a logistic regression that was fitted to the codes of the other `folds`.
+
+    >>> z = np.array([[0.0, 0.0], [9.0, 9.0]]).repeat(10, axis=0)
+    >>> linear_accuracy(z, [0] * 10 + [1] * 10)
+    1.0
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

@@ -1,4 +1,7 @@
-"""The conditional VAE: for each label a model of its own, all of which share their networks."""
+"""The conditional VAE: for each label a model of its own, all of which share their networks.
+
+Chapter *Beyond one layer* trains one.
+"""
 
 import math
 from collections.abc import Sequence
@@ -40,7 +43,12 @@ class ConditionalVAE(VAE):
 
     Encoder and decoder see the label; the prior of z is N(0, I) whatever it is, so that a code
     holds what the label does not tell. `fit`, `evaluate`, `log_likelihood`, `embed` and
-    `reconstruct` take the labels from `Images`. For all else ``model.given(7)`` is a `VAE`.
+    `reconstruct` take the labels from `Images`. For all else ``model.given(7)`` is a `VAE`. The
+    labels go from 0 to `classes` - 1; the other arguments are those of `VAE`.
+
+    >>> model = conditional_vae((1, 8, 8), latent_dim=2, classes=10)
+    >>> model.given(range(10)).sample(50).shape
+    torch.Size([50, 1, 8, 8])
     """
 
     def __init__(self, *networks: nn.Module, classes: int, **options: Any) -> None:
@@ -85,8 +93,9 @@ def conditional_vae(
 ) -> ConditionalVAE:  # fmt: skip
     """Build a VAE of fully connected layers that are given the class of an image.
 
-    There are so many `classes`, whose labels go from 0 to one less; all else is as for `dense_vae`.
-    Raises a ValueError for sizes that are not positive, or an unknown name.
+    There are so many `classes`, whose labels go from 0 to one less. `image_shape`, `latent_dim`,
+    `hidden`, `activation` and `likelihood` are as for `dense_vae`. Raises a ValueError for sizes
+    that are not positive, or an unknown name.
 
     >>> model = conditional_vae((1, 28, 28), latent_dim=20, classes=10)
     >>> model.given(7).sample(3).shape

@@ -1,4 +1,7 @@
-"""The ladder VAE: codes in levels, from the gist of an image at the top to its strokes below."""
+"""The ladder VAE: codes in levels, from the gist of an image at the top to its strokes below.
+
+Chapter *Beyond one layer* trains one.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -31,7 +34,9 @@ class Normal(NamedTuple):
 
 
 def kl_normal(q: Normal, p: Normal) -> Codes:
-    """Return KL(q ‖ p) of each image and latent dimension, in nats.
+    """Return KL(`q` ‖ `p`) of each image and latent dimension, in nats.
+
+    Both are a ``vaebook.models.ladder.Normal``: means and log-variances, ``[batch, latent]``.
 
     >>> zero, one = torch.zeros(1, 1), torch.ones(1, 1)
     >>> kl_normal(Normal(one, zero), Normal(-one, zero))
@@ -128,6 +133,10 @@ class LadderVAE(VAE):
 
     `latent_dim`, `encode` and `decode` are those of z_L: `decode` draws the levels below from
     their priors, so that a code decodes to another image each time.
+
+    >>> model = ladder_vae((1, 8, 8), latent_dims=(4, 2), hidden=(16, 8))
+    >>> model(torch.rand(3, 1, 8, 8)).kls.shape
+    torch.Size([3, 6])
     """
 
     decoder: LadderDecoder
@@ -215,8 +224,8 @@ def ladder_vae(
     way down, and the pixels see z_1 alone. In short runs on MNIST adding the second layer to the
     first gained a little; a path down beside the codes, as of Kingma et al. 2016, gained nothing.
     `latent_dims` and `hidden` have the latent dimensions of each level, z_1 first, and the size of
-    its hidden layers; all else is as for `dense_vae`. Raises a ValueError for sizes that are not
-    positive or not one for each level, and for an unknown name.
+    its hidden layers; `image_shape`, `activation` and `likelihood` are as for `dense_vae`. Raises a
+    ValueError for sizes that are not positive or not one for each level, and for an unknown name.
 
     >>> ladder_vae((1, 28, 28)).variations(torch.rand(3, 1, 28, 28), keep=2, n=5).shape
     torch.Size([3, 5, 1, 28, 28])

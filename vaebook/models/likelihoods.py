@@ -1,4 +1,7 @@
-"""What the decoder's output means: the distribution p(x|z) of an image given its code."""
+"""What the decoder's output means: the distribution p(x|z) of an image given its code.
+
+Chapter *What your loss assumes* compares the likelihoods.
+"""
 
 import math
 from collections.abc import Callable, Iterator
@@ -13,6 +16,8 @@ from torch import Tensor, nn
 
 from vaebook.checks import choose, is_number, is_whole, wrong
 from vaebook.models.registry import LIKELIHOODS, register
+
+__all__ = ["Bernoulli", "ContinuousBernoulli", "DiscretizedLogistic", "Gaussian", "Likelihood"]
 
 ImageBatch = Float[Tensor, "batch channels height width"]
 PerImage = Float[Tensor, " batch"]

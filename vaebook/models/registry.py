@@ -15,11 +15,11 @@ Thing = TypeVar("Thing", bound=Callable[..., Any])
 def register(thing: Thing) -> Thing:
     """Make a builder of models, or a class of likelihoods, known to files by its name.
 
-    A builder is a function that returns a `VAE`. The one that is returned, to be used as a
-    decorator has it, notes in `VAE.config` how it was called: `save` writes that, and `load_model`
-    calls it again, which must have been registered by then. Its arguments have names, and are what
-    JSON can hold and a ``likelihood``. A class of likelihoods with arguments needs a ``spec``, its
-    name and a dict of them. Raises a ValueError for what does not fit.
+    As the `thing`, a builder is a function that returns a `VAE`. The one that is returned, to be
+    used as a decorator has it, notes in `VAE.config` how it was called: `save` writes that, and
+    `load_model` calls it again, which must have been registered by then. Its arguments have names,
+    and are what JSON can hold and a ``likelihood``. A class of likelihoods with arguments needs a
+    ``spec``, its name and a dict of them. Raises a ValueError for what does not fit.
 
     >>> import vaebook as vb
     >>> @vb.register

@@ -18,7 +18,11 @@ Moment = Float[Tensor, "... latent"]  # for all draws or for each
 
 
 def kl_per_dimension(mean: Codes, log_var: Codes) -> Codes:
-    """Return KL(N(mean, exp(log_var)) ‖ N(0, 1)) of each image and latent dimension, in nats."""
+    """Return KL(N(`mean`, exp(`log_var`)) ‖ N(0, 1)) per image and latent dimension, in nats.
+
+    >>> kl_per_dimension(torch.tensor([[1.0, 2.0]]), torch.zeros(1, 2))
+    tensor([[0.5000, 2.0000]])
+    """
     return 0.5 * (mean.square() + log_var.exp() - 1 - log_var)
 
 
@@ -29,12 +33,18 @@ def log_normal(z: AnyCodes, mean: Moment, log_var: Moment) -> Float[Tensor, "*ba
 
 
 class Output(NamedTuple):
-    """What one pass of a `VAE` computes; `params` are those of p(x|z), such as logits."""
+    """What one pass of a `VAE` computes.
 
-    params: ImageBatch
-    z: Codes
-    mean: Codes
-    log_var: Codes
+    >>> import vaebook as vb
+    >>> output = vb.dense_vae((1, 8, 8), latent_dim=2)(torch.rand(5, 1, 8, 8))
+    >>> output.params.shape, output.kls.shape
+    (torch.Size([5, 1, 8, 8]), torch.Size([5, 2]))
+    """
+
+    params: ImageBatch  #: parameters of p(x|z), such as logits
+    z: Codes  #: a draw from q(z|x)
+    mean: Codes  #: of q(z|x)
+    log_var: Codes  #: of q(z|x), the logarithm of the variance
 
     @property
     def kls(self) -> Codes:
@@ -43,12 +53,18 @@ class Output(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """Log-densities at draws z ~ q(z|x), in nats: what bounds on log p(x) are made of."""
+    """Log-densities at draws z ~ q(z|x), in nats: what bounds on log p(x) are made of.
 
-    likelihood: DrawsOfBatch  # log p(x|z)
-    prior: DrawsOfBatch  # log p(z)
-    posterior: DrawsOfBatch  # log q(z|x)
-    z: Float[Tensor, "draws batch latent"]
+    >>> import vaebook as vb
+    >>> draws = vb.dense_vae((1, 8, 8), latent_dim=2).draw(torch.rand(5, 1, 8, 8), draws=3)
+    >>> draws.log_weights.shape
+    torch.Size([3, 5])
+    """
+
+    likelihood: DrawsOfBatch  #: log p(x|z)
+    prior: DrawsOfBatch  #: log p(z)
+    posterior: DrawsOfBatch  #: log q(z|x)
+    z: Float[Tensor, "draws batch latent"]  #: the draws themselves
 
     @property
     def log_weights(self) -> DrawsOfBatch:
@@ -76,7 +92,8 @@ class VAE(nn.Module):
     Kingma & Welling, *Auto-Encoding Variational Bayes*, 2013. `conv_vae`, `dense_vae` and
     `layered_vae` build one; pass modules of your own for other networks, in a function that
     `vaebook.register` makes known if the model is to be saved. ``print(model)`` shows its layers.
-    Raises a ValueError for a shape, a size or a likelihood that is none.
+    Chapter *A first VAE* writes one out. Raises a ValueError for a shape, a size or a likelihood
+    that is none.
 
     Parameters
     ----------
@@ -86,9 +103,23 @@ class VAE(nn.Module):
         Channels, height and width; number of latent dimensions; p(x|z) by its name
         (``"bernoulli"``, ``"continuous_bernoulli"``, ``"gaussian"``, ``"discretized_logistic"``)
         or as an object such as ``vaebook.likelihoods.Gaussian(sigma=0.1)``.
+
+    Examples
+    --------
+    >>> class Encoder(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.layer = nn.Linear(64, 4)
+    ...
+    ...     def forward(self, x):
+    ...         return self.layer(x.flatten(1)).chunk(2, dim=1)  # mean and log-variance
+    >>> decoder = nn.Sequential(nn.Linear(2, 64), nn.Unflatten(1, (1, 8, 8)))
+    >>> model = VAE(Encoder(), decoder, image_shape=(1, 8, 8), latent_dim=2)
+    >>> model.sample(3).shape
+    torch.Size([3, 1, 8, 8])
     """
 
-    config: dict[str, Any] | None = None  # how to build the model again, by `vaebook.register`
+    config: dict[str, Any] | None = None  #: how to build the model again, by `vaebook.register`
 
     def __init__(
         self, encoder: nn.Module, decoder: nn.Module, *, image_shape: ImageShape, latent_dim: int,
@@ -110,7 +141,7 @@ class VAE(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The kind of the model's numbers: float32 but for ``model.double()`` and the like."""
+        """The kind of the model's numbers, float32 but for ``model.double()`` and the like."""
         return next(self.parameters()).dtype
 
     def given(self, labels: Any = None) -> "VAE":

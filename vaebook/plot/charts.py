@@ -17,7 +17,16 @@ from vaebook.plot.style import PALETTE, axes_for, styled
 
 @styled
 def loss_curves(frame: pd.DataFrame, *, ax: Any = None) -> Figure:
-    """Draw loss, reconstruction and KL against the epoch from a `History.frame`, on three Axes."""
+    """Draw loss, reconstruction and KL against the epoch, on three Axes.
+
+    `frame` is a `History.frame`.
+
+    >>> import vaebook as vb
+    >>> terms = {"loss": 150.0, "reconstruction": 140.0, "kl": 10.0}
+    >>> frame = pd.DataFrame([{"epoch": epoch, "split": "train", **terms} for epoch in (1, 2)])
+    >>> [ax.get_title() for ax in vb.plot.loss_curves(frame).axes]
+    ['negative ELBO', 'reconstruction', 'KL']
+    """
     titles = {"loss": "negative ELBO", "reconstruction": "reconstruction", "kl": "KL"}
     axes = axes_for(ax, (9, 2.8), count=3)
     for ax, (column, title) in zip(axes, titles.items(), strict=True):
@@ -36,6 +45,11 @@ def latent_bands(posteriors: list[tuple[int, Any, Any]], *, ax: Any = None) -> F
     `posteriors` are those of a `History`, each a step and ``[images, latent]`` means and stds. A
     latent dimension has a line, its mean over the images, in a band from the lowest to the highest
     image; more than eight share one band. Raises a ValueError where there are no posteriors.
+
+    >>> import vaebook as vb
+    >>> shots = [(step, np.zeros((5, 2)), np.ones((5, 2))) for step in (0, 10, 20)]
+    >>> len(vb.plot.latent_bands(shots).axes)
+    2
     """
     if not posteriors:
         see = "see fit(…, snapshots=16, validation=…)"
@@ -73,6 +87,13 @@ def latent_scatter(
         What brings more than two dimensions down to two: ``"pca"`` or ``"tsne"``.
     limit
         Without a method, where both axes end; rings hold half and 95 % of the prior.
+
+    Examples
+    --------
+    >>> import vaebook as vb
+    >>> figure = vb.plot.latent_scatter([[0, 1], [1, 0], [9, 9]], [0, 1, 1], ["a", "b"])
+    >>> figure.axes[0].get_title()
+    '3 images, 1 outside the frame'
     """
     z, given = np.asarray(z), labels is not None and len(labels) > 0
     labels = np.asarray(labels) if given else np.zeros(len(z), int)
@@ -151,6 +172,9 @@ def architecture(model: VAE, *, ax: Any = None) -> Figure:
 
     Maps are as high as their side and the wider the more channels they have; a feature vector
     is thin, and the taller the longer. Norms and activations are left out.
+
+    >>> import vaebook as vb
+    >>> figure = vb.plot.architecture(vb.conv_vae((1, 28, 28), latent_dim=2))
     """
     ends = [("encoder", "image", model.image_shape), ("decoder", "code", (model.latent_dim,))]
     layers = [x for x in [Layer(*e, 0) for e in ends] + summary(model).layers if x.kind in BLOCKS]

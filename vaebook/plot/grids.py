@@ -37,7 +37,11 @@ def images(
     """Show images in rows, `gap` pixels apart, or each under its label if there are labels.
 
     `images` are what `as_images` takes: ``[images, height, width]``, or with 1 or 3 channels;
-    `labels` any sequence or array with one for each. Raises a ValueError for another number.
+    `labels` any sequence or array with one for each. Without `columns` there are about as many as
+    rows; a `title` stands above all. Raises a ValueError for another number of labels.
+
+    >>> import torch, vaebook as vb
+    >>> figure = vb.plot.images(torch.rand(10, 1, 28, 28), columns=5, title="noise")
     """
     images, labels = as_images(images), [str(label) for label in np.asarray(labels).tolist()]
     if labels:
@@ -57,7 +61,13 @@ def images(
 
 @styled
 def interpolation(images: Any, *, ax: Any = None) -> Figure:
-    """Show the images of a path between two, ``[steps, …]``, labelled from 0 % to 100 %."""
+    """Show the images of a path between two, ``[steps, …]``, labelled from 0 % to 100 %.
+
+    Raises a ValueError for what `as_images` does not take.
+
+    >>> import torch, vaebook as vb
+    >>> figure = vb.plot.interpolation(torch.rand(11, 1, 28, 28))
+    """
     pixels = as_images(images).pixels
     captions = [f"{share:.0f} %" for share in np.linspace(0, 100, len(pixels))]
     return _captioned(zip(captions, pixels[:, None], strict=True), len(pixels), 0.7, ax).figure
@@ -69,6 +79,10 @@ def sample_evolution(snapshots: list[tuple[int, Any]], *, ax: Any = None) -> Fig
 
     `snapshots` are those of a `History`, each a step and its images; sixteen make a square of
     four by four. Raises a ValueError where there are none.
+
+    >>> import torch, vaebook as vb
+    >>> shots = [(step, torch.rand(64, 1, 28, 28)) for step in (0, 100, 200, 300)]
+    >>> figure = vb.plot.sample_evolution(shots)
     """
     if not snapshots:
         raise ValueError("snapshots: expected at least one, got none; see fit(…, snapshots=16)")
@@ -82,7 +96,11 @@ def reconstructions(
 ) -> Figure:
     """Show images, ``[images, …]``, above what the model makes of them, in rows of `columns`.
 
-    Raises a ValueError where there are more of one than of the other.
+    Raises a ValueError where there are more `originals` than `reconstructed`, or the reverse.
+
+    >>> import torch, vaebook as vb
+    >>> x, model = torch.rand(12, 1, 28, 28), vb.dense_vae((1, 28, 28), latent_dim=2)
+    >>> figure = vb.plot.reconstructions(x, vb.reconstruct(model, x))
     """
     above = as_images(originals, name="originals")
     below = as_images(reconstructed, name="reconstructed")
@@ -105,7 +123,13 @@ def reconstructions(
 
 @styled
 def traversal(grid: Any, *, ax: Any = None) -> Figure:
-    """Show a `Traversal`, or that of a model, on axes that tell where its codes lie."""
+    """Show a `grid` of decoded codes on axes that tell where the codes lie.
+
+    It is what `vaebook.traversal` returns, or a model, whose own is then made.
+
+    >>> import vaebook as vb
+    >>> figure = vb.plot.traversal(vb.dense_vae((1, 28, 28), latent_dim=2))
+    """
     grid = grid if isinstance(grid, sampling.Traversal) else sampling.traversal(grid)
     steps, (height, width) = len(grid.values), grid.images.shape[-2:]
     (ax,) = axes_for(ax, (0.75 * steps + 0.6, 0.75 * steps + 0.6))

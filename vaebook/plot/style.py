@@ -12,9 +12,11 @@ from matplotlib import axes, font_manager, rc_context, rc_params_from_file
 
 from vaebook.data.images import as_images, to_pixels
 
+#: The book's look, for `matplotlib.rc_context`.
 STYLE: Any = rc_params_from_file(Path(__file__).with_name("book.mplstyle"), False, False)
+#: Ten colours as ``#rrggbb``, in the order in which the figures use them.
 PALETTE: list[str] = STYLE["axes.prop_cycle"].by_key()["color"]
-# The Japanese font, by its file: importing its package would make it the default everywhere.
+#: The Japanese font, by its file: importing its package would make it the default everywhere.
 FONT = distribution("matplotlib-fontja").locate_file("matplotlib_fontja/fonts/ipaexg.ttf")
 font_manager.fontManager.addfont(str(FONT))
 styled = rc_context(STYLE)  # decorates what draws in the book's style
@@ -38,7 +40,14 @@ def grid(count: int, columns: int | None) -> tuple[int, int]:
 
 
 def tile(images: Any, columns: int | None = None, gap: int = 2) -> Float[np.ndarray, "h w 3"]:
-    """Lay images out in rows of `columns`, `gap` white pixels apart, as one picture in [0, 1]."""
+    """Lay images out in rows of `columns`, `gap` white pixels apart, as one picture in [0, 1].
+
+    Raises a ValueError for what `as_images` does not take.
+
+    >>> import torch, vaebook as vb
+    >>> vb.plot.tile(torch.rand(6, 1, 28, 28), columns=3).shape
+    (58, 88, 3)
+    """
     pixels = to_pixels(as_images(images).pixels, "cpu")
     if pixels.shape[1] != 3:
         pixels = pixels.mean(1, keepdim=True).expand(-1, 3, -1, -1)

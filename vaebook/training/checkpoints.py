@@ -26,7 +26,7 @@ PARTS = {name: name for name in ("encoder", "decoder")}
 
 
 def save(model: nn.Module, path: str | Path, part: str | None = None) -> None:
-    """Write a model's configuration and weights to one file, whole or not at all.
+    """Write a model's configuration and weights to one file, `path`, whole or not at all.
 
     With a `part`, ``"encoder"`` or ``"decoder"``, only the weights of that network go into it.
     Raises a ValueError for another part, for weights that are not finite, and for a model that
@@ -49,7 +49,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu", *, part: st
 def load_model(
     path: str | Path, device: torch.device | str = "cpu", part: str | None = None
 ) -> nn.Module:
-    """Read a model that `save` or a checkpoint of `fit` left, ready for evaluation.
+    """Read a model that `save` or a checkpoint of `fit` left at `path`, ready for evaluation.
 
     With a `part`, ``"encoder"`` or ``"decoder"``, return that network alone, from its own file
     or from one of a whole model. `device` is as for `pick_device`. Raises a FileNotFoundError when

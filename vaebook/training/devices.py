@@ -13,7 +13,13 @@ from vaebook.models.networks import TURN, eval_mode
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
-    """Return the device of a name, or raise a ValueError; "auto" is CUDA, then MPS, then CPU."""
+    """Return the `device` of a name; ``"auto"`` is CUDA, then MPS, then the CPU.
+
+    Raises a ValueError where there is no such device.
+
+    >>> pick_device("cpu")
+    device(type='cpu')
+    """
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -37,7 +43,11 @@ def fastest(device: torch.device) -> torch.dtype:
 
 
 def provenance(device: torch.device, dtype: torch.dtype, seed: int) -> dict[str, Any]:
-    """Say what a run ran on."""
+    """Say what a run ran on: the `device`, a precision by its `dtype`, threads, seed, versions.
+
+    >>> provenance(torch.device("cpu"), torch.float32, seed=0)["precision"]
+    'float32'
+    """
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     tf32 = gpu and dtype == torch.float32 and torch.backends.cudnn.allow_tf32
     return {

@@ -30,25 +30,25 @@ STEPS_PER_NOTE = 50  # reading a loss makes the CPU wait for the device: not at 
 class Run:
     """A training: what it is to do, how far it is, and what it has measured."""
 
-    model: VAE
-    images: Any
-    validation: Any
-    epochs: int
-    steps: int  # in an epoch
-    batch_size: int
-    objective: Objective
-    rate_at: Callable[[float], float | None]  # by the fraction of the steps that are done
-    clip: float | None
-    dtype: torch.dtype
-    seed: int
-    team: Team
-    optimizers: Optimizers
-    recorded: bool  # whether a step is a CUDA graph
-    history: History
-    epoch: int = 0  # the one under way, from 1, or just finished
-    step: int = 0  # those behind, over all epochs
-    rows: list[Row] = field(default_factory=list)  # of the epoch just finished
-    score: Score = field(default_factory=Score)
+    model: VAE  #: on its device, and not what torch.compile wraps around it
+    images: Any  #: to train on, as `Images` or as a DataLoader
+    validation: Any  #: held out, in the same form, or None
+    epochs: int  #: to be trained in all
+    steps: int  #: in an epoch
+    batch_size: int  #: images per step
+    objective: Objective  #: what is minimized
+    rate_at: Callable[[float], float | None]  #: learning rate by the fraction of steps done
+    clip: float | None  #: the largest norm of a step's gradients
+    dtype: torch.dtype  #: that the networks compute in
+    seed: int  #: decides the order of the images and the noise
+    team: Team  #: of the processes that train together
+    optimizers: Optimizers  #: that take the steps
+    recorded: bool  #: whether a step is a CUDA graph
+    history: History  #: that `fit` will return
+    epoch: int = 0  #: the one under way, from 1, or just finished
+    step: int = 0  #: those behind, over all epochs
+    rows: list[Row] = field(default_factory=list)  #: of the epoch just finished
+    score: Score = field(default_factory=Score)  #: sums over the epoch under way
 
     @property
     def done(self) -> float:
@@ -65,6 +65,14 @@ class Listener:
 
     Each of several processes has them, with the same rows. A true answer to `on_start` or
     `on_epoch` ends the training. Other threads use no model before the epoch ends: wait for none.
+
+    >>> import vaebook as vb
+    >>> class Halfway(Listener):
+    ...     def on_epoch(self, run):
+    ...         return run.done >= 0.5
+    >>> model, x = vb.dense_vae((1, 8, 8), latent_dim=2), torch.rand(9, 1, 8, 8)
+    >>> len(vb.fit(model, x, epochs=4, callbacks=[Halfway()], progress=False).rows)
+    2
     """
 
     def on_start(self, run: Run) -> Any:
@@ -219,24 +227,16 @@ class Checkpoint(Listener):
 class EarlyStopping(Listener):
     """End a training when the validation loss has not improved for so many epochs.
 
-    For the `callbacks` of `fit`. When the training is over, for whatever reason, the model gets
-    back the weights of its best epoch since this process began.
+    For the `callbacks` of `fit`: `patience` epochs without an improvement end the training. A loss
+    that is more than `least` nats per image below the best one is an improvement. When the training
+    is over, for whatever reason, the model gets back the weights of its best epoch since this
+    process began. Raises a ValueError for other numbers, and without validation images.
 
-    Parameters
-    ----------
-    patience
-        Epochs without an improvement after which the training ends.
-    least
-        Nats per image by which a loss must be below the best one to count as an improvement.
-
-    Examples
-    --------
     >>> import vaebook as vb
-    >>> data = vb.load("digits")
+    >>> data, stop = vb.load("digits"), EarlyStopping(patience=1, least=1000)
     >>> model = vb.dense_vae(data.image_shape, latent_dim=2, hidden=(20,))
-    >>> stop = vb.EarlyStopping(patience=1, least=1000)
     >>> options = {"validation": data.test, "callbacks": [stop], "progress": False}
-    >>> len(vb.fit(model, data.train[:100], epochs=9, **options).frame)
+    >>> len(vb.fit(model, data.train[:100], epochs=9, **options).rows)
     4
     """
 

@@ -95,8 +95,8 @@ def fit(
     >>> data = vb.load("digits")
     >>> model = vb.conv_vae(data.image_shape, latent_dim=2, width=4)
     >>> history = vb.fit(model, data.train, epochs=1, validation=data.test, progress=False)
-    >>> list(history.frame["split"])
-    ['train', 'validation']
+    >>> list(history.frame["split"]), vb.evaluate(model, data.test)["split"]
+    (['train', 'validation'], 'test')
     """
     positive(epochs=epochs, batch_size=batch_size)
     check_choices(model, objective, optimizer, clip, precision)
@@ -217,8 +217,9 @@ def evaluate(
 ) -> Row:
     """Return a row like those of `History.frame`: mean loss and its parts, in nats per image.
 
-    In eval mode and float32, with one draw of z per image from `seed`. `images` is what
-    `as_images` takes, or a DataLoader; a ValueError if they do not fit.
+    In eval mode and float32, with one draw of z per image from `seed`, and `batch_size` images at
+    once. `images` is what `as_images` takes, or a DataLoader; `objective` is as for `fit`. Raises a
+    ValueError for images that do not fit the model.
     """
     positive(batch_size=batch_size)
     images = prepare(images, model.image_shape, model.device)
