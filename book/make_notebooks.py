@@ -39,7 +39,7 @@ MAX_BYTES = 1_000_000
 
 FIRST_CELL = """\
 > This notebook was made from `book/{name}.md`, the chapter's source: change it there.
-> To install all that it needs, run once{where}: `{install}`
+> To install all that it needs, run `{install}` once{where}.
 > Links to other chapters lead to the notebooks that lie beside this one."""
 # The cell that says what is missing stands in the notebooks only, and this tag tells it apart.
 CHECK_TAG = "not-in-chapter"

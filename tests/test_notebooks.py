@@ -1,9 +1,12 @@
 """Each notebook alone: in an empty folder, with the wheel and what its extra `book` brings."""
 
 import asyncio
+import base64
 import importlib.util
 import json
 import re
+import shutil
+import sys
 import zipfile
 from email import message_from_bytes
 from importlib.metadata import distribution, packages_distributions
@@ -66,7 +69,7 @@ def test_a_notebook_runs_alone(name, kernel, installed_wheel, tmp_path):
 @each_notebook
 def test_the_first_cells_say_what_installs_all_and_what_is_missing(name, monkeypatch):
     notebook = read(name)
-    said = re.search("run once.*`(pip install .*)`", notebook.cells[0].source)
+    said = re.search("run `(pip install .*)` once", notebook.cells[0].source)
     check = notebook.cells[1].source
     exec(check, {})  # nothing is missing here
     found = importlib.util.find_spec
@@ -130,3 +133,120 @@ def test_solutions_are_folded(name):
     for line in re.findall(r"^.*\bSolution to Exercise.*$", open_text, re.MULTILINE):
         assert line.endswith("see the folded code below.")
     assert not re.search(r"\b[Tt]abs?\b (?:show|hold|beside)", open_text)
+
+
+# --- the translation, on a chapter of a few lines -------------------------------------------
+
+CHAPTER = """---
+file_format: mystnb
+kernelspec:
+  name: python3
+---
+
+# A title
+
+See {cite:t}`sonderby2016`, {cite:p}`theis2016`, and the picture:
+
+```{figure} dot.png
+:alt: a dot
+:name: fig-dot
+A dot.
+```
+
+```{exercise} Count
+:label: ex-count
+How many?
+```
+
+```{solution-start} ex-count
+:class: dropdown
+```
+
+One more than none.
+
+```{code-cell} python
+---
+mystnb:
+  image:
+    alt: >-
+      A line
+      that rises.
+  figure:
+    caption: "It rises."
+---
+import numpy.linalg
+from math import pi
+```
+
+So it is one.
+
+```{solution-end}
+```
+
+The end.
+"""
+
+
+@pytest.fixture
+def translated(tmp_path, monkeypatch):
+    """Return a function from an address of the repository to the notebook of the chapter above."""
+    spec = importlib.util.spec_from_file_location("make_notebooks", BOOK / "make_notebooks.py")
+    make_notebooks = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, make_notebooks)
+    spec.loader.exec_module(make_notebooks)
+    folder = tmp_path / "book"
+    folder.mkdir()
+    shutil.copy(BOOK / "references.bib", folder)
+    (folder / "dot.png").write_bytes(b"a picture")
+    path = folder / "01-small.md"
+    path.write_text(CHAPTER, encoding="utf-8")
+    monkeypatch.setattr(make_notebooks, "BOOK", folder)
+
+    def translate(url=""):
+        (tmp_path / "_config.yml").write_text(f"repository:\n  url: '{url}'\n")
+        chapter = make_notebooks.read_chapter(path)
+        return make_notebooks.notebook(chapter, {"01-small": chapter})
+
+    return translate
+
+
+def test_the_command_to_install_is_that_of_the_address_if_there_is_one(translated):
+    sources = [[cell.source for cell in translated(url).cells[:2]] for url in ("", "https://a.b/c")]
+    here, there = 'pip install -e ".[book]"', 'pip install "vaebook[book] @ git+https://a.b/c"'
+    assert all(here in source and "root of the repository" in source for source in sources[0])
+    assert all(there in source and "root" not in source for source in sources[1])
+    assert 'needed = "numpy".split()' in sources[0][1]
+
+
+def test_pictures_lie_in_their_cell_and_keep_their_text_number_and_caption(translated):
+    with_picture, *others = (c for c in translated().cells if c.get("attachments"))
+    assert not others
+    assert "![a dot](attachment:dot.png)" in with_picture.source
+    assert "*Fig. 1.1: A dot.*" in with_picture.source
+    content = with_picture.attachments["dot.png"]["image/png"]
+    assert base64.b64decode(content) == b"a picture"
+    assert "A line that rises." in text(translated())
+
+
+def test_names_are_names_and_the_works_are_listed(translated):
+    whole, _, listed = text(translated()).partition("## Works cited")
+    assert "See Sønderby et al. (2016), (Theis et al., 2016)" in whole
+    assert [line.split(",")[0] for line in listed.strip().split("\n")] == [
+        "- Casper Kaae Sønderby", "- Lucas Theis",
+    ]  # fmt: skip
+    assert "Aäron van den Oord" in listed
+
+
+def test_a_solution_is_folded_piece_by_piece_and_its_code_too(translated):
+    _, solution = code(translated())
+    assert solution.metadata.jupyter == {"source_hidden": True, "outputs_hidden": True}
+    whole = text(translated())
+    folded = re.findall(r"<summary>(.*)</summary>\n\n(.*)\n\n</details>", whole)
+    heading = "Solution to Exercise 1.1"
+    assert folded == [
+        (heading, "One more than none."),
+        (f"{heading}, continued", "It rises."),
+        ("The picture in words", "A line that rises."),
+        (f"{heading}, continued", "So it is one."),
+    ]
+    assert "</details>\n\nThe end." in whole
