@@ -116,7 +116,7 @@ class Training:
         try:
             os.dup2(words, 1)
             os.dup2(errors, 2)
-            sys.stderr = os.fdopen(errors, "w", encoding="utf-8")
+            sys.stdout, sys.stderr = (os.fdopen(each, "w", 1, "utf-8") for each in (words, errors))
             if place:
                 rank, port = map(str, place)
                 os.environ |= {"RANK": rank, "LOCAL_RANK": rank, "MASTER_PORT": port} | TWO
