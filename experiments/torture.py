@@ -6,7 +6,8 @@ Several trainings of a tiny model run at once, by the command line, each in a pr
 this one. What befalls them is drawn by lot (`HAZARDS`). However it went, no file may be
 half-written. The training is then resumed, and disturbed again, until it ends. Its weights, its
 optimizer's state and its losses must be bit for bit those of an undisturbed run, and its folder
-must hold no file more. After so many kills, or minutes, those that are left end in peace.
+must hold no file more. After so many kills, or minutes, those that are left end in peace. Then
+the same with trainings by two processes, of which one is killed: the other must end by itself.
 
 A kill loses nothing that the system still has in its memory: a power cut is not tried here.
 """
@@ -17,6 +18,7 @@ import os
 import random
 import resource
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -47,6 +49,8 @@ HAZARDS = {
     "call": (1, -signal.SIGKILL),
     "full": (1, 2),
 }
+TWO = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "torture"}
+ALONE = 30  # seconds within which a process ends when the other is gone
 BYTES, CALLS = 1_200_000, 60  # a few more than an undisturbed run writes to a file, and makes
 FILE_CALLS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"}
 
@@ -89,25 +93,33 @@ def expose(hazard, at, out):
 
 
 class Training:
-    """A process that trains into a folder, or goes on with what is there."""
+    """A process that trains into a folder, or goes on with what is there.
 
-    def __init__(self, out, hazard=None, at=1.0):
+    With a `place` it is one of two, as torchrun would start them: a rank and a port to meet at.
+    """
+
+    def __init__(self, out, hazard=None, at=1.0, place=None):
         self.out, self.hazard, self.at = out, hazard, at
         begun = any((out / name).exists() for name in FILES)
         layers = str(out.parent / "layers.json")
         command = (
             ["train", "--resume"] if begun else [*NEW.split(), "--model", layers, "--device", "cpu"]
         )
-        self.began, (self.errors, errors) = time.monotonic(), os.pipe()
+        self.began = time.monotonic()
+        (self.words, words), (self.errors, errors) = os.pipe(), os.pipe()
         self.pid = os.fork()
         if self.pid:
+            os.close(words)
             os.close(errors)
             return
         code = 1
         try:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            os.dup2(words, 1)
             os.dup2(errors, 2)
-            sys.stderr = os.fdopen(errors, "w", encoding="utf-8")
+            sys.stdout, sys.stderr = (os.fdopen(each, "w", 1, "utf-8") for each in (words, errors))
+            if place:
+                rank, port = map(str, place)
+                os.environ |= {"RANK": rank, "LOCAL_RANK": rank, "MASTER_PORT": port} | TWO
             expose(hazard, at, out)
             code = command_line.main([*command, "--out", str(out)])
         except BaseException:
@@ -120,6 +132,7 @@ class Training:
         pid, status = os.waitpid(self.pid, 0 if wait else os.WNOHANG)
         if not pid:
             return None
+        os.close(self.words)
         with open(self.errors, encoding="utf-8") as said:
             return os.waitstatus_to_exitcode(status), said.read()
 
@@ -151,15 +164,20 @@ def fault(training, status, said, wanted):
     if status == 0:
         return differences(wanted, outcome(training.out))
     held = {path.name for path in training.out.iterdir()} if training.out.exists() else set()
-    if status == 2 and not held <= {*FILES}:
-        return held
+    more = held - {*FILES} if status == 2 else None
+    return more or half_written(training.out)
+
+
+def half_written(out):
+    """Return what is wrong with a file of a run that was stopped; nothing if all are whole."""
+    config, table, model = (out / name for name in FILES)
     try:
-        if "config.json" in held:
-            json.loads((training.out / "config.json").read_text("utf-8"))
-        if "model.safetensors" in held:
-            read(training.out / "model.safetensors")
-        if "history.csv" in held:  # which a run leaves when it ends
-            return (training.out / "history.csv").read_text("utf-8").count("\n") != 13
+        if config.exists():
+            json.loads(config.read_text("utf-8"))
+        if model.exists():
+            read(model)
+        if table.exists() and table.read_text("utf-8").count("\n") != 13:  # a line for each row
+            return "history.csv is half-written"
     except ValueError as error:
         return error
     return None
@@ -175,7 +193,7 @@ def torture(folder, kills, seconds, together, seed):
     length, wanted = time.monotonic() - whole.began, outcome(whole.out)
     if wanted[-1] != FILES:
         sys.exit(f"the undisturbed run left {wanted[-1]}")
-    running, struck, number = [], Counter(ended=0, moment=0), 0
+    running, struck, number = [], Counter(dict.fromkeys(["ended", *HAZARDS], 0)), 0
     shares = [share for share, _ in HAZARDS.values()]
     while True:
         left = struck["moment"] < kills and time.monotonic() < until
@@ -204,25 +222,73 @@ def torture(folder, kills, seconds, together, seed):
         time.sleep(0.002)
 
 
+def pair(out):
+    """Begin, or go on with, a training by two processes; return them when they have met."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    both = [Training(out, place=(rank, port)) for rank in (0, 1)]
+    os.read(both[0].words, 1)
+    return both
+
+
+def torture_pairs(folder, kills, seconds, seed):
+    """Kill one of two processes; return how often, the runs ended, and the other's longest end."""
+    luck, until = random.Random(seed), time.monotonic() + seconds
+    both, began = pair(folder / "two"), time.monotonic()
+    if [process.status(wait=True)[0] for process in both] != [0, 0]:
+        sys.exit("the undisturbed run of two processes failed")
+    length, wanted = time.monotonic() - began, outcome(folder / "two")
+    killed, ended, longest = 0, 0, 0.0
+    while killed < kills and time.monotonic() < until:
+        out, done = folder / f"two-{ended}", False
+        while not done:
+            both = pair(out)
+            luck.shuffle(both)
+            if killed < kills and time.monotonic() < until:
+                time.sleep(luck.uniform(0, length))
+                os.kill(both[0].pid, signal.SIGKILL)
+            began = time.monotonic()
+            status, _ = both[0].status(wait=True)
+            while (other := both[1].status()) is None and time.monotonic() < began + ALONE:
+                time.sleep(0.01)
+            killed += status == -signal.SIGKILL
+            if other is None:
+                os.kill(both[1].pid, signal.SIGKILL)
+                sys.exit(f"{out.name}: the process that was left has not ended within {ALONE} s")
+            if other[0] not in (0, 2) or other[1].count("vaebook: ") != (other[0] == 2):
+                sys.exit(f"{out.name}: status {other[0]}, and said: {other[1]}")
+            if wrong := half_written(out):
+                sys.exit(f"{out.name}: {wrong}")
+            longest = max(longest, time.monotonic() - began if other[0] else 0)
+            done = status == other[0] == 0
+        if wrong := differences(wanted, outcome(out)):
+            sys.exit(f"{out.name}: {wrong}")
+        ended += 1
+    return killed, ended, longest
+
+
 def main(argv=None):
     """Torture trainings and print what came of it; exit with an error where one ended otherwise."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=1000, help="at random moments")
+    parser.add_argument("--pairs", type=int, default=100, help="kills of one of two processes")
     parser.add_argument("--minutes", type=float, default=18)
     parser.add_argument("--together", type=int, default=2, help="trainings at once")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
     warm()
-    began, before = time.monotonic(), sum(os.times()[:4])
+    began, before, seconds = time.monotonic(), sum(os.times()[:4]), 60 * options.minutes
     with tempfile.TemporaryDirectory() as folder:
-        struck = torture(
-            Path(folder), options.kills, 60 * options.minutes, options.together, options.seed
-        )
-    print(
-        f"{struck['moment']} kills at a moment, {struck['byte']} at a byte, {struck['call']} before"
-        f" a call, {struck['full']} full disks; {struck['ended']} runs ended as undisturbed"
-        f" ({time.monotonic() - began:.0f} s, {sum(os.times()[:4]) - before:.0f} s of processors)"
-    )
+        place = Path(folder)
+        struck = torture(place, options.kills, 0.8 * seconds, options.together, options.seed)
+        of_two = torture_pairs(place, options.pairs, 0.2 * seconds, options.seed)
+    took, used = time.monotonic() - began, sum(os.times()[:4]) - before
+    ends = "{moment} kills at a moment, {byte} at a byte, {call} before a call, {full} full disks"
+    print(f"{ends.format_map(struck)}; {struck['ended']} runs ended as undisturbed")
+    pairs = "{} kills of one of two processes, {} such runs ended as undisturbed; the other process"
+    print(pairs.format(*of_two), f"ended within {of_two[2]:.1f} s")
+    print(f"{took:.0f} s, {used:.0f} s of processors")
 
 
 if __name__ == "__main__":

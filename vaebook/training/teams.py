@@ -23,6 +23,18 @@ from vaebook.training.devices import pick_device
 RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 
 
+@contextmanager
+def _with_others() -> Iterator[None]:
+    """Raise a ConnectionError in a block when another process of the team is gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        text = "processes: expected all of them to go on, but one has ended or is out of reach"
+        raise ConnectionError(text) from error
+
+
 class Team(NamedTuple):
     """The processes that train together: this one's rank, from 0, and how many there are."""
 
@@ -32,7 +44,8 @@ class Team(NamedTuple):
     def total(self, value: Tensor) -> Tensor:
         """Return the sum over all processes."""
         if self.size > 1:
-            dist.all_reduce(value)
+            with _with_others():
+                dist.all_reduce(value)
         return value
 
     def any(self, flag: bool) -> bool:
@@ -68,13 +81,14 @@ def join(device: str | torch.device = "auto") -> Team:
 @contextmanager
 def one_first(team: Team) -> Iterator[None]:
     """Let one process of each machine run a block, such as a download, before the others do."""
-    try:
-        if team.size > 1 and _local_rank() > 0:
-            dist.barrier()
-        yield
-    finally:
-        if team.size > 1 and _local_rank() == 0:
-            dist.barrier()
+    with _with_others():
+        try:
+            if team.size > 1 and _local_rank() > 0:
+                dist.barrier()
+            yield
+        finally:
+            if team.size > 1 and _local_rank() == 0:
+                dist.barrier()
 
 
 def _local_rank() -> int:
@@ -112,7 +126,7 @@ def shared_loss(model: nn.Module, team: Team) -> Iterator[nn.Module]:
         norm.forward = partial(_batch_norm, norm)  # type: ignore[method-assign]
     try:
         # Of the convolutions before batch norm the biases take no gradient.
-        with means_by(_team_mean):
+        with means_by(_team_mean), _with_others():
             yield DistributedDataParallel(loss, find_unused_parameters=True)
     finally:
         for norm in norms:
