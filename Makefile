@@ -24,7 +24,7 @@ book: $(STAMP) ## run every chapter and build the pages into _build/html
 	$(PY) -m vaebook data kmnist mnist cifar10 fashion_mnist || echo "Some chapters run on a stand-in."
 	$(PY) book/execute.py
 	$(VENV)/bin/jupyter-book build -n -W --keep-going .
-	$(PY) -m pytest tests/test_site.py
+	$(PY) -m pytest tests/test_site.py tests/test_back_matter.py tests/test_search.py
 
 test: $(STAMP) ## check style and types, then run the tests
 	$(PY) -m ruff check .
