@@ -125,3 +125,11 @@ def test_words_in_code_lead_to_the_longest_name_that_has_an_entry(reference):
     assert reference.entry("likelihoods", "Gaussian") == "vaebook.likelihoods.Gaussian"
     assert reference.entry("VAE", "sample") == "vaebook.VAE"
     assert reference.entry("nonsense") is None
+
+
+def test_chapters_that_docstrings_name_are_there(reference):
+    sources = [path.read_text("utf-8") for path in (ROOT / "vaebook").rglob("*.py")]
+    named = [page for source in sources for page in reference.named_in(source)]
+    assert {"book/01-a-first-vae", "book/11-from-scratch"} <= set(named)
+    with pytest.raises(reference.ExtensionError, match="a chapter's title, got 'No Such'"):
+        reference.named_in("Chapter *No Such* derives it.")

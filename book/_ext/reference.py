@@ -160,7 +160,7 @@ class Room(SphinxDirective):
             names = [name for name, thing in things.items() if is_one(thing)]
             for name in names:
                 about = inspect.getdoc(things[name]) if callable(things[name]) else comment(name)
-                first = QUOTED.sub(r"``\1``", re.split(r"(?<=\.)\s|\n\n", about)[0])
+                first = QUOTED.sub(r"``\1``", about.partition("\n\n")[0])
                 table += [f"   * - :py:obj:`vb.{name.removeprefix('vaebook.')} <{name}>`"]
                 table += [f"     - {' '.join(first.split())}"]
             entries = [line for name in names for line in [*self.entry(name, title), ""]]
@@ -216,7 +216,8 @@ class Commands(SphinxDirective):
             if action.dest != "help":
                 value = formatter._format_args(action, action.dest.upper())
                 option = " ".join([*action.option_strings, value]).strip()
-                lines += [f"``{option}``", f"   {formatter._expand_help(action)}", ""]
+                about = re.sub(r"(--\w+)", r"``\1``", formatter._expand_help(action))
+                lines += [f"``{option}``", f"   {about}", ""]
         return section(self, name, lines)
 
 
