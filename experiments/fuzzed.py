@@ -82,7 +82,7 @@ def read_layers(path):
 def read_settings(path):
     """Go on with a run whose checkpoint is whole, by damaged settings."""
     path.rename(path.with_name("config.json"))
-    path.with_name("model.safetensors").write_bytes(of_runs("model.safetensors")[0])
+    path.with_name("model.safetensors").write_bytes(of_run()[1])
     with redirect_stdout(said := io.StringIO()), redirect_stderr(said), suppress(SystemExit):
         command_line.main(["train", "--resume", "--out", str(path.parent)])
     if len(re.findall("^vaebook: ", said.getvalue(), re.M)) > 1:
@@ -158,7 +158,6 @@ def layers():
     return [json.dumps(dict(encoder=a, decoder=b)).encode() for a, b in lists]
 
 
-@cache
 def of_models(name):
     """Return a model, or the file of a run."""
     with tempfile.TemporaryDirectory() as folder:
@@ -167,14 +166,14 @@ def of_models(name):
 
 
 @cache
-def of_runs(name):
-    """Return a file of what the command line leaves of a run."""
+def of_run():
+    """Return the settings and the checkpoint of a run of the command line."""
     folder = Path(tempfile.mkdtemp())  # which the settings name
     (folder / "few.npz").write_bytes(archives()[0])
     train = f"train --data {folder}/few.npz --model dense --epochs 1 --device cpu --out {folder}"
     with redirect_stdout(io.StringIO()), patch.object(command_line, "_draw"):
         command_line.main(train.split())
-    return [(folder / name).read_bytes()]
+    return [(folder / name).read_bytes() for name in ("config.json", "model.safetensors")]
 
 
 # What reads a file, what damages one, and files that are whole.
@@ -185,5 +184,5 @@ READERS = {
     "picture": (read_picture, None, pictures),
     "folder": (read_folder, None, folders),
     "layers": (read_layers, by_tree, layers),
-    "settings": (read_settings, by_tree, lambda: of_runs("config.json")),
+    "settings": (read_settings, by_tree, lambda: of_run()[:1]),
 }
