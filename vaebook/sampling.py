@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vaebook.checks import as_seed, is_whole, one_of, positive, wrong
-from vaebook.data.images import Batch, minibatches, prepare
+from vaebook.data.images import Batch, as_tensor, minibatches, prepare
 from vaebook.models.likelihoods import ImageBatch
 from vaebook.models.networks import Codes, eval_mode
 from vaebook.models.vae import VAE
@@ -61,8 +61,7 @@ def _batches(model: VAE, images: Any) -> Iterator[Batch]:
 @torch.no_grad()
 def decode(model: VAE, z: Codes | Float[np.ndarray, "batch latent"]) -> ImageBatch:
     """Return the expected pixels of codes, in [0, 1], in eval mode; a ValueError if none fit."""
-    # Torch takes no negative stride, and warns of read-only memory.
-    codes = z.detach() if isinstance(z, Tensor) else torch.tensor(np.array(z, np.float32))
+    codes = as_tensor(z, "z")
     if codes.ndim != 2 or codes.shape[1] != model.latent_dim:
         raise wrong("z", f"codes of shape [batch, {model.latent_dim}]", tuple(codes.shape))
     with eval_mode(model):

@@ -51,8 +51,9 @@ def resize_crop(pixels: Tensor, size: Size) -> Tensor:
 def read_archive(path: Path) -> Images:
     """Read ``images`` and perhaps ``labels``; a ValueError names the file and what is wrong."""
     try:
-        # np.load would take other files, too, and any amount of memory.
-        with ZipFile(path) as archive:
+        # np.load would take other files, too, and any amount of memory. Of what is odd in a header
+        # Python warns without the file's name.
+        with warnings.catch_warnings(action="ignore"), ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
             if "images" not in names:
                 raise ValueError(f"expected an array 'images', got [{some([*map(repr, names)])}]")
@@ -217,15 +218,12 @@ def _decode(file: Path) -> tuple[UInt8[Tensor, "channels height width"], bool]:
     """
     from PIL import Image, ImageOps
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is lower
-        opened = Image.open(file)
-    with opened:
+    # Pillow warns of what it leaves out, without the file's name, and of a limit that is higher.
+    with warnings.catch_warnings(action="ignore"), Image.open(file) as opened:
         _check_pixels(opened.height, opened.width)
         # A phone's JPEG may come with a preview, and Photoshop's pages are layers.
         pages = getattr(opened, "is_animated", False) and opened.format not in ("MPO", "PSD")
-        picture = ImageOps.exif_transpose(opened)
-    return _as_pixels(picture), bool(pages)
+        return _as_pixels(ImageOps.exif_transpose(opened)), bool(pages)
 
 
 def _as_pixels(picture: Any) -> UInt8[Tensor, "channels height width"]:
