@@ -15,6 +15,7 @@ import vaebook as vb
 from tests.mutate import IMAGES, OPTIONS, header_of, joined, mutate, new_model, run, sources
 from vaebook.models.networks import eval_mode
 from vaebook.training.checkpoints import read, write
+from vaebook.training.history import COLUMNS
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
@@ -135,9 +136,12 @@ ADAM = {"names": ["adam"], "rates": [1e-3]}
         {"rows": [{}]},
         {"rows": [7]},
         {"rows": [{"epoch": 10**9, "split": "train"}]},
+        {"rows": [dict.fromkeys(COLUMNS, 1.0) | {"epoch": 1, "split": "train", "loss": 1e30}]},
+        {"rows": [dict.fromkeys(COLUMNS, 1.0) | {"epoch": 1, "split": "train", "kl": -1e30}]},
         {"optimizers": {}},
         {"optimizers": ADAM | {"names": [True]}},
         {"optimizers": ADAM | {"rates": ["x"]}},
+        {"optimizers": ADAM | {"rates": [1e30]}},
         {"optimizers": ADAM | {"more": 1}},
         {"tensors": {MOMENT: None}},
         {"tensors": {MOMENT: torch.zeros(7)}},
@@ -187,6 +191,17 @@ def test_a_rate_far_too_large_leaves_no_file_that_cannot_go_on(tmp_path):
     with pytest.raises(FloatingPointError):
         vb.fit(new_model(), IMAGES, epochs=1, lr=1e30, checkpoint=path, **OPTIONS)
     assert not path.exists()
+
+
+def test_a_loss_with_which_no_run_could_go_on_ends_it(tmp_path):
+    def objective(model, x):
+        terms = vb.NegativeELBO()(model, x)
+        return terms._replace(loss=terms.loss * 1e20)
+
+    with pytest.raises(FloatingPointError, match=r"^the train loss became \d\S+e\+\d+ in epoch 1;"):
+        vb.fit(new_model(), IMAGES, epochs=1, objective=objective, lr=1e-30,
+               checkpoint=tmp_path / "c", **OPTIONS)  # fmt: skip
+    assert not (tmp_path / "c").exists()
 
 
 def test_a_pipe_that_closes_does_not_end_a_run(monkeypatch, tmp_path):

@@ -79,9 +79,9 @@ def load(
         ``mnist``, ``fashion_mnist``, ``kmnist``, ``cifar10``; ``digits`` or ``textures``, that need
         no network; or a path, such as ``"./mnist"``: an ``.npz`` archive of ``images`` and perhaps
         ``labels``, a folder of ``train.npz`` and ``test.npz``, or one of pictures or class folders.
-        A picture may have 50 million pixels, before and after scaling, and an array in an archive
-        1 GiB or 200 times the archive's size; in a folder each file counts once, whatever links to
-        it, and of several pages the first.
+        A picture may have 50 million pixels, before and after scaling, all together take half of
+        the memory, and an array in an archive 1 GiB or 200 times the archive's size; in a folder
+        each file counts once, whatever links to it, and of several pages the first.
     root, download
         Where named sets are kept, as ``<name>/train.npz`` and ``test.npz`` or in torchvision's
         way (``$VAEBOOK_DATA``, or else the user's cache); whether to download one not there,

@@ -103,7 +103,8 @@ def read_folder(folder: Path, size: Size) -> tuple[list[Images], tuple[str, ...]
     classes = sorted({name for part in splits for name in part.pictures.values() if name})
     if strange := [ascii(name) for name in classes if name != printable(name)]:
         raise wrong(str(folder), "class folders with names in UTF-8", some(strange))
-    pictures, unreadable, paged = _read_pictures([*splits[0].pictures, *splits[-1].pictures], size)
+    files = [*splits[0].pictures, *splits[-1].pictures]
+    pictures, unreadable, paged = _read_pictures(folder, [*dict.fromkeys(files)], size)
     skipped = f"{len(unreadable):,} unreadable pictures: {some(unreadable)}"
     sizes = {str(tuple(picture.shape[1:])): file.name for file, picture in pictures.items()}
     if len(sizes) > 1:
@@ -126,11 +127,11 @@ def read_folder(folder: Path, size: Size) -> tuple[list[Images], tuple[str, ...]
 
 
 def _read_pictures(
-    files: list[Path], size: Size
+    folder: Path, files: list[Path], size: Size
 ) -> tuple[dict[Path, Tensor], list[str], list[str]]:
     """Return pictures, the names and faults of unreadable ones, and names of those of pages."""
     pictures, unreadable, paged = {}, [], []
-    for file in tqdm(dict.fromkeys(files), leave=False, disable=None):
+    for file in tqdm(files, leave=False, disable=None):
         try:
             picture, pages = _decode(file)
             pictures[file] = resize_crop(picture[None], size)[0]
@@ -140,7 +141,19 @@ def _read_pictures(
             unreadable.append(f"{file.name[:40]} ({(fault or type(error).__name__)[:75]})")
         else:
             paged += [file.name] * pages
+            if (need := pictures[file].nbytes * len(files)) > (most := memory() / 2):
+                wanted = f"pictures for {most / 2**30:.1f} GiB, half of the memory here"
+                got = f"{len(files):,} like {file.name} for {need / 2**30:.1f} GiB; pass image_size"
+                raise wrong(str(folder), wanted, got)
     return pictures, unreadable, paged
+
+
+def memory() -> float:
+    """Return the bytes of memory that this machine has, or infinity where it does not tell."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):  # on Windows
+        return math.inf
 
 
 class _Listing(NamedTuple):

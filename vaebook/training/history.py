@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ["epoch", "split", *Terms._fields, "beta", "seconds", "images_per_second"]
 Row = dict[str, Any]
+LARGEST = 1e15  # more was never measured in a training that still goes on
 
 
 @dataclass
@@ -64,7 +65,8 @@ def check_rows(rows: list[Any]) -> None:
     for row in rows:
         fits = isinstance(row, dict) and row.keys() >= set(COLUMNS)
         fits = fits and all(isinstance(row[name], Real) for name in COLUMNS if name != "split")
-        fits = fits and is_number(row["loss"]) and row["split"] in ("train", "validation")
+        fits = fits and row["split"] in ("train", "validation") and is_number(row["loss"])
+        fits = fits and not any(abs(row[name]) > LARGEST for name in COLUMNS if name != "split")
         if not fits or row["epoch"] != epoch + (row["split"] == "train"):
             raise wrong("rows", f"numbers for {', '.join(COLUMNS)}", f"{row!r:.80}")
         epoch = row["epoch"]
