@@ -4,8 +4,8 @@
     python -m experiments.fuzz archive --again build/fuzz/archive/crash-0123abc
 
 Each reader gets, for so long, small real files, mutated on towards code that was not reached yet.
-It must answer each as `experiments.fuzzed` tells, within 10 seconds and 300 MB above the memory of
-the start. A file that is answered otherwise is kept in build/fuzz/, and ends the command with an
+It must answer each as `experiments.fuzzed` tells, within 10 seconds of computing and 300 MB above
+the memory of the start. A file that is answered otherwise is kept in build/fuzz/, and ends the command with an
 error. What was found to reach new code is kept there, too, for the next time.
 """
 
@@ -16,6 +16,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -51,7 +52,10 @@ def ready(reader):
     def look(content):
         with tempfile.TemporaryDirectory(dir=folder) as place:
             (path := Path(place, "x.png")).write_bytes(content)
+            began = time.process_time()
             read(path)
+        if (took := time.process_time() - began) > SECONDS:
+            raise fuzzed.Finding(f"{took:.0f} s")
         if peak() > limit:
             raise fuzzed.Finding(f"{peak() - start:,} bytes of memory more than at the start")
 
@@ -90,7 +94,8 @@ def alone(reader, seconds):
     (kept / "corpus").mkdir(parents=True, exist_ok=True)
     for i, content in enumerate(whole()):
         (kept / "corpus" / f"seed-{i}").write_bytes(content)
-    options = dict(max_total_time=seconds, timeout=SECONDS, rss_limit_mb=0, max_len=2**16)
+    # A reader that waits computes nothing; so does one that other programs keep waiting.
+    options = dict(max_total_time=seconds, timeout=6 * SECONDS, rss_limit_mb=0, max_len=2**16)
     options |= dict(artifact_prefix=f"{kept}/", print_final_stats=1, seed=random.randrange(2**31))
     given = [f"-{name}={value}" for name, value in options.items()]
     atheris.Setup(["fuzz", *given, f"{kept}/corpus"], look, custom_mutator=mutated)
