@@ -5,8 +5,8 @@
 
 Each reader gets, for so long, small real files, mutated on towards code that was not reached yet.
 It must answer each as `experiments.fuzzed` tells, within 10 seconds of computing and 300 MB above
-the memory of the start. A file that is answered otherwise is kept in build/fuzz/, and ends the command with an
-error. What was found to reach new code is kept there, too, for the next time.
+the memory of the start. A file that is answered otherwise is kept in build/fuzz/, and ends the
+command with an error. What was found to reach new code is kept there, too, for the next time.
 """
 
 import argparse
