@@ -85,7 +85,8 @@ def load(
     root, download
         Where named sets are kept, as ``<name>/train.npz`` and ``test.npz`` or in torchvision's
         way (``$VAEBOOK_DATA``, or else the user's cache); whether to download one not there,
-        from ``$VAEBOOK_MIRROR``, if set, through torchvision, or from OpenML.
+        from ``$VAEBOOK_MIRROR``, if set, a URL or folder of the original files, where each set may
+        have a folder of its name; through torchvision; or from OpenML.
     offline, image_size
         The named set, such as ``"digits"``, that stands in for one that cannot be had; a side or
         ``(height, width)`` that all images are scaled to cover, and then cropped to.

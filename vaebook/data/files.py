@@ -142,9 +142,9 @@ def _read_pictures(
         else:
             paged += [file.name] * pages
             if (need := pictures[file].nbytes * len(files)) > (most := memory() / 2):
-                wanted = f"pictures for {most / 2**30:.1f} GiB, half of the memory here"
-                got = f"{len(files):,} like {file.name} for {need / 2**30:.1f} GiB; pass image_size"
-                raise wrong(str(folder), wanted, got)
+                wanted = f"pictures of at most {most / 2**30:.1f} GiB, half of the memory here"
+                got = f"{need / 2**30:.1f} GiB, {len(files):,} times {file.name}"
+                raise wrong(str(folder), wanted, f"{got}; a small image_size helps")
     return pictures, unreadable, paged
 
 

@@ -122,11 +122,12 @@ def prepare(images: Any, image_shape: ImageShape, device: Device, name: str = "i
     if hasattr(images, "dataset"):
         with suppress(TypeError):
             len(images)
-            return Loader(images, image_shape, name)
+            return Loader(images, image_shape, device, name)
         got = f"one of a {type(images.dataset).__name__}; give it a __len__, or make an array of it"
         raise wrong(name, "a DataLoader that knows its length", got)
     images = as_images(images, name=name)
-    images = replace(images, pixels=_recoloured(images.pixels, image_shape, name))
+    if (pixels := _recoloured(images.pixels, image_shape, name)) is not images.pixels:
+        images = replace(images, pixels=pixels)
     if images.image_shape != image_shape:
         raise wrong(name, f"images of shape {image_shape}, as the model takes", images.image_shape)
     return images.to(device)
@@ -135,16 +136,16 @@ def prepare(images: Any, image_shape: ImageShape, device: Device, name: str = "i
 class Loader:
     """A DataLoader, of whose batches grey and colour become what a model takes."""
 
-    def __init__(self, loader: Any, image_shape: ImageShape, name: str) -> None:
+    def __init__(self, loader: Any, image_shape: ImageShape, device: Device, name: str) -> None:
         self.loader, self.dataset = loader, loader.dataset
-        self.image_shape, self.name = image_shape, name
+        self.image_shape, self.device, self.name = image_shape, device, name
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __iter__(self) -> Iterator["Batch"]:
         for batch in self.loader:
-            x, labels, count = _loaded(batch)
+            x, labels, count = _loaded(batch, self.device)
             yield Batch(_recoloured(x, self.image_shape, self.name), labels, count)
 
 
@@ -208,7 +209,7 @@ def minibatches(
     if not isinstance(images, Images):
         batch = None
         for batch in images:
-            x, labels, count = batch if isinstance(batch, Batch) else _loaded(batch)
+            x, labels, count = batch if isinstance(batch, Batch) else _loaded(batch, device)
             yield Batch(x.to(device), labels, count)
         if batch is None:
             raise wrong("images", "at least one batch", "none")
@@ -225,17 +226,17 @@ def minibatches(
         yield Batch(torch.bernoulli(x) if images.redrawn else x, y, count)
 
 
-def _loaded(batch: Any) -> Batch:
+def _loaded(batch: Any, device: Device) -> Batch:
     """Return what a DataLoader yields as a batch."""
     if isinstance(batch, Images):
-        return next(minibatches(batch, len(batch), device=batch.pixels.device))
+        return next(minibatches(batch, len(batch), device=device))
     pixels, *rest = batch if isinstance(batch, tuple | list) else (batch,)
     if not isinstance(pixels, Tensor):
         raise wrong("images", "a DataLoader that yields images or (images, labels)", type(pixels))
     pixels = pixels.float() if pixels.is_floating_point() else pixels
     check_pixels(pixels, "images: a batch of the DataLoader")
     labels = rest[0].cpu() if rest and isinstance(rest[0], Tensor) else None
-    return Batch(to_pixels(pixels, pixels.device), labels, len(pixels))
+    return Batch(to_pixels(pixels, device), labels, len(pixels))
 
 
 def batch_bounds(count: int, batch_size: int, processes: int = 1) -> list[tuple[int, int]]:
