@@ -113,6 +113,17 @@ def test_what_is_odd_in_an_archives_header_is_no_warning_of_pythons(tmp_path):
     assert not caught
 
 
+def test_what_an_archives_error_quotes_of_it_is_short_and_of_one_line(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("images.npy", bytes(60_000))
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    content[26:28] = struct.pack("<H", 50_000)  # the length of the name before the array
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"x\.npz: not an \.npz archive of images: .") as caught:
+        vb.load(tmp_path / "x.npz")
+    assert len(str(caught.value)) < 600 + len(str(tmp_path))
+
+
 def test_pillow_does_not_warn_without_the_name_of_a_file(tmp_path):
     save(tmp_path / "a.tif")
     with Image.open(tmp_path / "a.tif") as picture:
@@ -136,7 +147,7 @@ def test_pictures_for_more_than_half_of_the_memory_are_not_all_read(tmp_path, mo
     (tmp_path / "00.png").write_text("no picture")
     need = 20 * 3 * 40 * (size or 50)
     monkeypatch.setattr("vaebook.data.files.memory", lambda: 2 * need - 1)
-    told = rf"^{re.escape(str(tmp_path))}: expected pictures of at most .* GiB, half of the memory.* "
+    told = rf"^{re.escape(str(tmp_path))}: expected pictures of at most .* GiB, half .* "
     with pytest.raises(ValueError, match=told + r"got .* GiB, 20 times 01\.png; a small "):
         vb.load(tmp_path, image_size=size)
     monkeypatch.setattr("vaebook.data.files.memory", lambda: 2 * need)

@@ -61,7 +61,8 @@ def read_archive(path: Path) -> Images:
             labels = _read_array(archive, "labels", limit) if "labels" in names else None
             return as_images(_read_array(archive, "images", limit), labels)
     except Exception as error:  # a damaged archive makes NumPy and zipfile raise nearly anything
-        raise ValueError(f"{path}: not an .npz archive of images: {error}") from error
+        reason = " ".join(str(error).split())  # which may quote long parts of the file
+        raise ValueError(f"{path}: not an .npz archive of images: {reason:.500}") from error
 
 
 def _read_array(archive: ZipFile, name: str, limit: int) -> np.ndarray:
