@@ -158,6 +158,7 @@ def layers():
     return [json.dumps(dict(encoder=a, decoder=b)).encode() for a, b in lists]
 
 
+@cache
 def of_models(name):
     """Return a model, or the file of a run."""
     with tempfile.TemporaryDirectory() as folder:
