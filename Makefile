@@ -7,12 +7,13 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
+AUDIT  := $(VENV)/.audit/bin/pip-audit
 
 # The notebooks run on the kernel of .venv, whatever kernels the user has installed elsewhere.
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book test refute torture notebooks alone lab bench gpu constraints clean
+.PHONY: help book test refute torture fuzz audit notebooks alone lab bench gpu constraints clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +39,18 @@ refute: $(STAMP) ## break the chapters on purpose: each central claim must fall 
 
 torture: $(STAMP) ## kill trainings 1,000 times: each must end as if undisturbed (20 minutes)
 	$(PY) -m experiments.torture
+
+# Another time for each of the seven readers: make fuzz SECONDS=60
+SECONDS ?= 600
+
+fuzz: $(STAMP) ## damage files until a reader fails to say so in a sentence (10 minutes each)
+	@$(PY) -m pip install --quiet --only-binary atheris -c constraints.txt -e '.[test,fuzz]' \
+		|| { echo "make fuzz: atheris has no wheel for this Python or this system."; exit 1; }
+	$(PY) -m experiments.fuzz --seconds $(SECONDS)
+
+# Without --strict, packages that could not be looked up would count as sound.
+audit: $(AUDIT) ## ask PyPI for known vulnerabilities of the packages in constraints.txt
+	$(AUDIT) --strict --no-deps --disable-pip -r constraints.txt
 
 notebooks: $(STAMP) ## make book/*.ipynb from the chapters and the outputs of the last `make book`
 	$(PY) book/make_notebooks.py
@@ -74,3 +87,8 @@ $(STAMP): requirements.txt constraints.txt pyproject.toml
 $(VENV)/.bench: $(STAMP)
 	$(PY) -m pip install --quiet -c constraints.txt -e '.[bench]'
 	touch $@
+
+# Its packages are none of the book's.
+$(AUDIT):
+	$(PYTHON) -m venv $(VENV)/.audit
+	$(VENV)/.audit/bin/python -m pip install --quiet 'pip-audit>=2.10'

@@ -6,7 +6,6 @@ python -m tests.mutate --count 5000
 import argparse
 import json
 import random
-import resource
 import signal
 import struct
 import tempfile
@@ -62,12 +61,8 @@ def joined(header, inner, rest):
     return len(text).to_bytes(8, "little") + text + rest
 
 
-def replaced(rng, content):
-    """Replace or remove a value somewhere in the JSON of the file or in vaebook's."""
-    header, inner, rest = header_of(content)
-    holder = rng.choice([header, inner, inner])
-    if holder is inner and rng.random() < 0.7:
-        inner.pop("checksum", None)
+def swapped(rng, holder, odd=ODD):
+    """Replace or remove a value somewhere in what JSON can hold."""
     while True:
         keys = [*holder] if isinstance(holder, dict) else [*range(len(holder))]
         key = rng.choice([key for key in keys if key != "__metadata__"])
@@ -78,7 +73,16 @@ def replaced(rng, content):
     if rng.random() < 0.15:
         holder.pop(key)
     else:
-        holder[key] = rng.choice(ODD)
+        holder[key] = rng.choice(odd)
+
+
+def replaced(rng, content):
+    """Replace or remove a value somewhere in the JSON of the file or in vaebook's."""
+    header, inner, rest = header_of(content)
+    holder = rng.choice([header, inner, inner])
+    if holder is inner and rng.random() < 0.7:
+        inner.pop("checksum", None)
+    swapped(rng, holder)
     return joined(header, inner, rest)
 
 
@@ -148,6 +152,8 @@ def hang(*_):
 
 
 def main():
+    import resource  # which Windows does not have
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=5000)
     start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -129,6 +129,7 @@ def test_numbers_too_large_for_the_model_are_refused(files):
 MOMENT = "optimizer.adam.1.exp_avg"
 ADAM = {"names": ["adam"], "rates": [1e-3]}
 OLDER = {"tensors": {"history": None}}  # an older file has its rows in the header
+FIRST = dict.fromkeys(COLUMNS, 1.0) | {"epoch": 1, "split": "train"}
 
 
 def rows(begun):
@@ -161,9 +162,13 @@ def rows(begun):
         {"tensors": {"history": rows([[1, 0], [math.nan, 0]])}},
         {"tensors": {"history": rows([[math.inf, 0]])}},
         {"tensors": {"history": rows([[1, 0, math.nan]])}},
+        OLDER | {"rows": [FIRST | {"loss": 1e30}]},
+        OLDER | {"rows": [FIRST | {"kl": -1e30}]},
+        {"tensors": {"history": rows([[1, 0, 1e30]])}},
         {"optimizers": {}},
         {"optimizers": ADAM | {"names": [True]}},
         {"optimizers": ADAM | {"rates": ["x"]}},
+        {"optimizers": ADAM | {"rates": [1e30]}},
         {"optimizers": ADAM | {"more": 1}},
         {"tensors": {MOMENT: None}},
         {"tensors": {MOMENT: torch.zeros(7)}},
@@ -227,6 +232,17 @@ def test_a_rate_far_too_large_leaves_no_file_that_cannot_go_on(tmp_path):
     with pytest.raises(FloatingPointError):
         vb.fit(new_model(), IMAGES, epochs=1, lr=1e30, checkpoint=path, **OPTIONS)
     assert not path.exists()
+
+
+def test_a_loss_with_which_no_run_could_go_on_ends_it(tmp_path):
+    def objective(model, x):
+        terms = vb.NegativeELBO()(model, x)
+        return terms._replace(loss=terms.loss * 1e20)
+
+    with pytest.raises(FloatingPointError, match=r"^the train loss became \d\S+e\+\d+ in epoch 1;"):
+        vb.fit(new_model(), IMAGES, epochs=1, objective=objective, lr=1e-30,
+               checkpoint=tmp_path / "c", **OPTIONS)  # fmt: skip
+    assert not (tmp_path / "c").exists()
 
 
 def test_a_pipe_that_closes_does_not_end_a_run(monkeypatch, tmp_path):

@@ -1,18 +1,20 @@
 """Pictures as people have them: bombs, links, odd names, many kinds, grey or in colour."""
 
 import os
+import re
 import struct
 import time
 import tracemalloc
 import warnings
 import zipfile
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader, TensorDataset
 
 import vaebook as vb
 from vaebook.checks import some
@@ -96,6 +98,61 @@ def test_an_archive_as_large_as_its_arrays_is_read(tmp_path, monkeypatch):
     np.savez(tmp_path / "x.npz", images=np.zeros((50, 8, 8), np.uint8))
     monkeypatch.setattr("vaebook.data.files.INFLATED", 100)
     assert len(vb.load(tmp_path / "x.npz").train) == 50
+
+
+def test_what_is_odd_in_an_archives_header_is_no_warning_of_pythons(tmp_path):
+    np.savez(tmp_path / "x.npz", images=np.zeros((50, 8, 8), np.uint8))
+    with zipfile.ZipFile(tmp_path / "x.npz") as archive:
+        content = archive.read("images.npy")
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("images.npy", content.replace(b"'|u1'", rb"'\o1'"))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(ValueError, match=r"x\.npz: not an \.npz archive of images: "):
+            vb.load(tmp_path / "x.npz")
+    assert not caught
+
+
+def test_what_an_archives_error_quotes_of_it_is_short_and_of_one_line(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("images.npy", bytes(60_000))
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    content[26:28] = struct.pack("<H", 50_000)  # the length of the name before the array
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"x\.npz: not an \.npz archive of images: .") as caught:
+        vb.load(tmp_path / "x.npz")
+    assert len(str(caught.value)) < 600 + len(str(tmp_path))
+
+
+def test_pillow_does_not_warn_without_the_name_of_a_file(tmp_path):
+    save(tmp_path / "a.tif")
+    with Image.open(tmp_path / "a.tif") as picture:
+        whole = picture.tag_v2.offset
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    tags = struct.unpack_from("<H", content, whole)[0]
+    # A text, the entry of a tag that a reader may leave out, longer than the file.
+    struct.pack_into("<HHII", content, whole + 2 + 12 * (tags - 1), 305, 2, 10**6, 8)
+    (tmp_path / "a.tif").write_bytes(content)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with suppress(ValueError):
+            vb.load(tmp_path)
+    assert not [str(w.message) for w in caught if str(tmp_path) not in str(w.message)]
+
+
+@pytest.mark.parametrize("size", [None, 40])
+def test_pictures_for_more_than_half_of_the_memory_are_not_all_read(tmp_path, monkeypatch, size):
+    for number in range(20):
+        save(tmp_path / f"{number:02}.png", (50, 40, 3), number)
+    (tmp_path / "00.png").write_text("no picture")
+    need = 20 * 3 * 40 * (size or 50)
+    monkeypatch.setattr("vaebook.data.files.memory", lambda: 2 * need - 1)
+    told = rf"^{re.escape(str(tmp_path))}: expected pictures of at most .* GiB, half .* "
+    with pytest.raises(ValueError, match=told + r"got .* GiB, 20 times 01\.png; a small "):
+        vb.load(tmp_path, image_size=size)
+    monkeypatch.setattr("vaebook.data.files.memory", lambda: 2 * need)
+    with one_warning("unreadable"):
+        assert len(vb.load(tmp_path, image_size=size).train) == 19
 
 
 def test_links_show_each_picture_once(tmp_path):
@@ -286,3 +343,22 @@ def test_grey_becomes_three_equal_channels_and_colour_pillows_grey():
     assert prepare(GREY, (3, 16, 16), "cpu").pixels.equal(GREY.repeat(1, 3, 1, 1))
     with pytest.raises(ValueError, match="as the model takes, got"):
         prepare(GREY, (3, 8, 8), "cpu")
+
+
+@pytest.mark.parametrize("model_channels", [1, 3])
+@pytest.mark.parametrize("labels", [False, True])
+def test_a_loaders_batches_reach_a_model_as_arrays_do(model_channels, labels):
+    torch.manual_seed(0)
+    model = vb.dense_vae((model_channels, 16, 16), 2, hidden=(3,))
+    images = GREY if model_channels == 3 else COLOUR
+    rows = [images, torch.arange(6)] if labels else [images]
+    loader = DataLoader(TensorDataset(*rows), batch_size=4, generator=torch.Generator())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = [vb.evaluate(model, given)["kl"] for given in (images, loader)]
+        assert vb.embed(model, loader) == pytest.approx(vb.embed(model, images), abs=1e-6)
+        vb.fit(model, loader, epochs=1, validation=loader, progress=False, device="cpu")
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
+    assert any("images: made grey" in str(w.message) for w in caught) == (model_channels == 1)
+    with pytest.raises(ValueError, match=r"^x: expected floating-point pixels"):
+        vb.embed(model, DataLoader(TensorDataset(images[..., :8]), generator=torch.Generator()))

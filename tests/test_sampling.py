@@ -258,3 +258,26 @@ def test_images_that_do_not_fit_are_refused(use):
             use(MODEL, images)
     with pytest.raises(ValueError, match=r"^images: expected pixels in \[0, 1\]"):
         use(MODEL, torch.full((2, 1, 16, 16), float("nan")))
+
+
+CODES = torch.zeros(3, 2)
+NO_NUMBERS = {
+    "sparse": CODES.to_sparse(),
+    "meta": CODES.to("meta"),
+    "complex": CODES.to(torch.complex64),
+    "quantized": None,
+    "several lengths": [[0.0, 1.0], [2.0]],
+    "text": [["a", "b"]],
+}
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.filterwarnings("ignore:.*quantize")
+@pytest.mark.parametrize("kind", NO_NUMBERS)
+@pytest.mark.parametrize("name", ["z", "images"])
+def test_what_holds_no_numbers_is_refused_in_a_sentence(kind, name):
+    codes = NO_NUMBERS[kind]
+    if kind == "quantized":
+        codes = torch.quantize_per_tensor(CODES, 0.1, 0, torch.qint8)
+    with pytest.raises(ValueError, match=rf"^{name}: expected a[^\n]* numbers, got [^\n]*$"):
+        vb.decode(MODEL, codes) if name == "z" else vb.as_images(codes)

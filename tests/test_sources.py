@@ -6,11 +6,13 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import struct
 import tarfile
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,15 +22,15 @@ import pytest
 import torch
 from torchvision import datasets
 
+from vaebook.__main__ import main
 from vaebook.data import load, public
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 NAMES = ("mnist", "fashion_mnist", "kmnist", "cifar10")
-FAULTS = ("silent", "stalled", "cut", "other", "page", 403, 404, 503, "circle", "hung up")
-# Three of the sets are alike: each fault meets one of them, and the one that is not.
-CASES = [(NAMES[i % 3], fault) for i, fault in enumerate(FAULTS)]
-CASES += [("cifar10", fault) for fault in FAULTS]
+FAULTS = ("silent", "stalled", "trickle", "slow head", "cut", "other", "page", "hung up", "circle")
+FAULTS += (403, 404, 503)
+CASES = [(name, fault) for name in NAMES for fault in FAULTS]
 MIRROR, TORCHVISION, OPENML = ("VAEBOOK_MIRROR", "torchvision", "OpenML")
 
 
@@ -113,6 +115,8 @@ class Handler(BaseHTTPRequestHandler):
             to = self.path if fault == "circle" else f"/elsewhere/{name}"
             self.send_header("Location", to)
             self.end_headers()
+        elif fault == "slow head":
+            self.trickle(b"HTTP/1.0 200 OK\r\nX: " + bytes(1000))
         elif fault != "hung up":
             self.answer(fault, body)
 
@@ -121,10 +125,20 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", str(len(sent)))
         self.end_headers()
+        if fault == "trickle":
+            return self.trickle(sent)
         self.wfile.write(sent[: len(sent) // 2] if fault in ("cut", "stalled") else sent)
         self.wfile.flush()
         if fault == "stalled":
             self.server.over.wait(5)
+
+    def trickle(self, content):
+        """Send byte after byte, each of them in time."""
+        with suppress(OSError):  # the client has gone
+            for byte in content:
+                self.wfile.write(bytes([byte]))
+                if self.server.over.wait(0.02):
+                    break
 
     def log_message(self, *args):
         """Keep quiet."""
@@ -221,6 +235,8 @@ def test_with_no_source_left_there_is_one_sentence_and_no_file(
 ):
     offered(name)
     monkeypatch.setattr(public, "TIMEOUT", 0.1)
+    if fault in ("trickle", "slow head"):
+        monkeypatch.setattr(public, "DEADLINE", 0.5)
     host.faults = {MIRROR: fault, TORCHVISION: fault, OPENML: fault}
     with pytest.raises(FileNotFoundError, match=f"^{name}: .*got neither: .*offline=") as caught:
         load(name)
@@ -240,6 +256,24 @@ def test_openml_is_the_last_source(host, offered, data_root, capsys, name):
     assert data.source.startswith(f"{name}, downloaded from OpenML: 6 training and 2 test")
     assert capsys.readouterr().out.count("; not ") == 2
     assert sorted(left_in(data_root)) == [name, f"{name}/test.npz", f"{name}/train.npz"]
+
+
+@pytest.mark.parametrize("place", [MIRROR, OPENML])
+def test_the_command_line_fetches_characters_from_the_source_that_answers(
+    host, offered, data_root, monkeypatch, capsys, place
+):
+    pixels = offered("kmnist")
+    host.faults = {there: "hung up" for there in (MIRROR, TORCHVISION, OPENML) if there != place}
+    if place == MIRROR:  # by the second of its two places, and after a first source that is dead
+        monkeypatch.setattr(datasets.KMNIST, "mirrors", [host.url])
+        host.files = {
+            file.replace(MIRROR, f"{MIRROR}/kmnist"): body for file, body in host.files.items()
+        }
+    assert main(["data", "kmnist"]) == 0
+    way = {MIRROR: f"taken from {MIRROR}", OPENML: "downloaded from OpenML"}[place]
+    assert f"kmnist, {way}: 6 training and 2 test images, 1×28×28" in capsys.readouterr().out
+    host.faults = dict.fromkeys((MIRROR, TORCHVISION, OPENML), 404)
+    assert is_whole(load("kmnist"), pixels)  # which is kept now
 
 
 @pytest.mark.parametrize("name", ["kmnist", "cifar10"])
@@ -297,6 +331,24 @@ def test_damage_in_a_mirror_folder_is_told(
     assert bad.name in line
 
 
+def test_one_mirror_holds_sets_whose_files_have_the_same_names(
+    host, offered, data_root, monkeypatch, tmp_path
+):
+    mirror = tmp_path / "mirror"
+    for name in NAMES:
+        offered(name)
+        (mirror / name).mkdir(parents=True)
+        for file, content in host.archives.items():
+            (mirror / name / file).write_bytes(content)
+            (mirror / file).write_bytes(content)  # the last one's, where all look first
+    monkeypatch.setenv(MIRROR, str(mirror))
+    for name in NAMES:
+        pixels = offered(name)
+        data = load(name)
+        assert is_whole(data, pixels)
+        assert data.source.startswith(f"{name}, taken from {MIRROR}")
+
+
 @pytest.mark.parametrize("name", ["kmnist", "cifar10"])
 def test_a_damaged_file_of_the_readers_is_named(host, offered, data_root, capsys, name):
     pixels = offered(name)
@@ -314,14 +366,18 @@ def test_a_damaged_file_of_the_readers_is_named(host, offered, data_root, capsys
     assert str(file) in capsys.readouterr().out
 
 
-def test_other_pixels_of_the_right_size_are_found_out(host, offered, data_root):
+def test_other_pixels_of_the_right_size_are_found_out(host, offered, data_root, capsys):
     pixels = offered(name := "mnist")
     load(name)
     file = data_root / "MNIST" / "raw" / "train-images-idx3-ubyte"
     file.write_bytes(file.read_bytes()[:-100] + bytes(100))
-    with pytest.raises(FileNotFoundError, match="8 images that are not the original ones"):
+    wanted = (
+        rf"damaged: {re.escape(str(file.parent))}, {file.name} or .*: 8 images that are not the "
+    )
+    with pytest.raises(FileNotFoundError, match=wanted):
         load(name, download=False)
     assert is_whole(load(name), pixels)
+    assert f"damaged: {file.parent}" in capsys.readouterr().out
 
 
 def test_a_tilde_is_the_home_of_data(host, offered, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vaebook.checks import as_seed, is_whole, one_of, positive, wrong
-from vaebook.data.images import Batch, minibatches, prepare
+from vaebook.data.images import Batch, as_tensor, minibatches, prepare
 from vaebook.models.likelihoods import ImageBatch
 from vaebook.models.networks import Codes, eval_mode
 from vaebook.models.vae import VAE
@@ -84,8 +84,7 @@ def decode(model: VAE, z: Codes | Float[np.ndarray, "batch latent"]) -> ImageBat
     >>> decode(vb.dense_vae((1, 8, 8), latent_dim=2), torch.zeros(3, 2)).shape
     torch.Size([3, 1, 8, 8])
     """
-    # Torch takes no negative stride, and warns of read-only memory.
-    codes = z.detach() if isinstance(z, Tensor) else torch.tensor(np.array(z, np.float32))
+    codes = as_tensor(z, "z")
     if codes.ndim != 2 or codes.shape[1] != model.latent_dim:
         raise wrong("z", f"codes of shape [batch, {model.latent_dim}]", tuple(codes.shape))
     with eval_mode(model):

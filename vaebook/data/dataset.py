@@ -80,13 +80,14 @@ def load(
         ``mnist``, ``fashion_mnist``, ``kmnist``, ``cifar10``; ``digits`` or ``textures``, that need
         no network; or a path, such as ``"./mnist"``: an ``.npz`` archive of ``images`` and perhaps
         ``labels``, a folder of ``train.npz`` and ``test.npz``, or one of pictures or class folders.
-        A picture may have 50 million pixels, before and after scaling, and an array in an archive
-        1 GiB or 200 times the archive's size; in a folder each file counts once, whatever links to
-        it, and of several pages the first.
+        A picture may have 50 million pixels, before and after scaling, all together take half of
+        the memory, and an array in an archive 1 GiB or 200 times the archive's size; in a folder
+        each file counts once, whatever links to it, and of several pages the first.
     root, download
         Where named sets are kept, as ``<name>/train.npz`` and ``test.npz`` or in torchvision's
         way (``$VAEBOOK_DATA``, or else the user's cache); whether to download one not there,
-        from ``$VAEBOOK_MIRROR``, if set, through torchvision, or from OpenML.
+        from ``$VAEBOOK_MIRROR``, if set, a URL or folder of the original files, where each set may
+        have a folder of its name; through torchvision; or from OpenML.
     offline, image_size
         The named set, such as ``"digits"``, that stands in for one that cannot be had; a side or
         ``(height, width)`` that all images are scaled to cover, and then cropped to.

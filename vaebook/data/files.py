@@ -51,8 +51,9 @@ def resize_crop(pixels: Tensor, size: Size) -> Tensor:
 def read_archive(path: Path) -> Images:
     """Read ``images`` and perhaps ``labels``; a ValueError names the file and what is wrong."""
     try:
-        # np.load would take other files, too, and any amount of memory.
-        with ZipFile(path) as archive:
+        # np.load would take other files, too, and any amount of memory. Of what is odd in a header
+        # Python warns without the file's name.
+        with warnings.catch_warnings(action="ignore"), ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
             if "images" not in names:
                 raise ValueError(f"expected an array 'images', got [{some([*map(repr, names)])}]")
@@ -60,7 +61,8 @@ def read_archive(path: Path) -> Images:
             labels = _read_array(archive, "labels", limit) if "labels" in names else None
             return as_images(_read_array(archive, "images", limit), labels)
     except Exception as error:  # a damaged archive makes NumPy and zipfile raise nearly anything
-        raise ValueError(f"{path}: not an .npz archive of images: {error}") from error
+        reason = " ".join(str(error).split())  # which may quote long parts of the file
+        raise ValueError(f"{path}: not an .npz archive of images: {reason:.500}") from error
 
 
 def _read_array(archive: ZipFile, name: str, limit: int) -> np.ndarray:
@@ -102,7 +104,8 @@ def read_folder(folder: Path, size: Size) -> tuple[list[Images], tuple[str, ...]
     classes = sorted({name for part in splits for name in part.pictures.values() if name})
     if strange := [ascii(name) for name in classes if name != printable(name)]:
         raise wrong(str(folder), "class folders with names in UTF-8", some(strange))
-    pictures, unreadable, paged = _read_pictures([*splits[0].pictures, *splits[-1].pictures], size)
+    files = [*splits[0].pictures, *splits[-1].pictures]
+    pictures, unreadable, paged = _read_pictures(folder, [*dict.fromkeys(files)], size)
     skipped = f"{len(unreadable):,} unreadable pictures: {some(unreadable)}"
     sizes = {str(tuple(picture.shape[1:])): file.name for file, picture in pictures.items()}
     if len(sizes) > 1:
@@ -125,11 +128,11 @@ def read_folder(folder: Path, size: Size) -> tuple[list[Images], tuple[str, ...]
 
 
 def _read_pictures(
-    files: list[Path], size: Size
+    folder: Path, files: list[Path], size: Size
 ) -> tuple[dict[Path, Tensor], list[str], list[str]]:
     """Return pictures, the names and faults of unreadable ones, and names of those of pages."""
     pictures, unreadable, paged = {}, [], []
-    for file in tqdm(dict.fromkeys(files), leave=False, disable=None):
+    for file in tqdm(files, leave=False, disable=None):
         try:
             picture, pages = _decode(file)
             pictures[file] = resize_crop(picture[None], size)[0]
@@ -139,7 +142,19 @@ def _read_pictures(
             unreadable.append(f"{file.name[:40]} ({(fault or type(error).__name__)[:75]})")
         else:
             paged += [file.name] * pages
+            if (need := pictures[file].nbytes * len(files)) > (most := memory() / 2):
+                wanted = f"pictures of at most {most / 2**30:.1f} GiB, half of the memory here"
+                got = f"{need / 2**30:.1f} GiB, {len(files):,} times {file.name}"
+                raise wrong(str(folder), wanted, f"{got}; a small image_size helps")
     return pictures, unreadable, paged
+
+
+def memory() -> float:
+    """Return the bytes of memory that this machine has, or infinity where it does not tell."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):  # on Windows
+        return math.inf
 
 
 class _Listing(NamedTuple):
@@ -217,15 +232,12 @@ def _decode(file: Path) -> tuple[UInt8[Tensor, "channels height width"], bool]:
     """
     from PIL import Image, ImageOps
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is lower
-        opened = Image.open(file)
-    with opened:
+    # Pillow warns of what it leaves out, without the file's name, and of a limit that is higher.
+    with warnings.catch_warnings(action="ignore"), Image.open(file) as opened:
         _check_pixels(opened.height, opened.width)
         # A phone's JPEG may come with a preview, and Photoshop's pages are layers.
         pages = getattr(opened, "is_animated", False) and opened.format not in ("MPO", "PSD")
-        picture = ImageOps.exif_transpose(opened)
-    return _as_pixels(picture), bool(pages)
+        return _as_pixels(ImageOps.exif_transpose(opened)), bool(pages)
 
 
 def _as_pixels(picture: Any) -> UInt8[Tensor, "channels height width"]:

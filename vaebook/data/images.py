@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 from vaebook.checks import ImageShape, as_image_shape, as_seed, one_each, one_of, wrong
 
 Device = torch.device | str
+ODD_KINDS = ("meta", "quantized", "nested")  # of tensors, which hold no numbers to be read
 Pixels = UInt8[Tensor, "images channels height width"] | Float32[Tensor, "images c h w"]
 
 
@@ -89,7 +90,7 @@ def as_images(images: Any, labels: Any = None, *, name: str = "images") -> Image
     """
     if isinstance(images, Images):
         return images
-    pixels = _as_tensor(images, name)
+    pixels = as_tensor(images, name)
     pixels = pixels.float() if pixels.is_floating_point() else pixels
     if pixels.ndim == 3:
         if 3 in (pixels.shape[0], pixels.shape[2]):
@@ -105,7 +106,7 @@ def as_images(images: Any, labels: Any = None, *, name: str = "images") -> Image
         raise wrong(name, "1 or 3 channels, [N, C, H, W] or [N, H, W, C]", got)
     check_pixels(pixels, name)
     if labels is not None:
-        labels = _as_tensor(labels, "labels")
+        labels = as_tensor(labels, "labels")
         if labels.is_floating_point() or labels.ndim != 1:
             raise wrong("labels", "whole numbers in a row", _describe(labels))
         labels = labels.long().cpu()
@@ -113,7 +114,7 @@ def as_images(images: Any, labels: Any = None, *, name: str = "images") -> Image
 
 
 def prepare(images: Any, image_shape: ImageShape, device: Device, name: str = "images") -> Any:
-    """Put what `as_images` takes on a model's device, or a ValueError; keep a DataLoader as is.
+    """Put what `as_images` takes on a model's device, or a ValueError; a DataLoader is read later.
 
     Grey images become three equal channels, and colour ones grey, where the model takes that.
     """
@@ -124,27 +125,44 @@ def prepare(images: Any, image_shape: ImageShape, device: Device, name: str = "i
     if hasattr(images, "dataset"):
         with suppress(TypeError):
             len(images)
-            return images
+            return Loader(images, image_shape, device, name)
         got = f"one of a {type(images.dataset).__name__}; give it a __len__, or make an array of it"
         raise wrong(name, "a DataLoader that knows its length", got)
     images = as_images(images, name=name)
-    if images.image_shape[1:] == image_shape[1:]:
-        images = _recoloured(images, image_shape[0], name)
+    if (pixels := _recoloured(images.pixels, image_shape, name)) is not images.pixels:
+        images = replace(images, pixels=pixels)
     if images.image_shape != image_shape:
         raise wrong(name, f"images of shape {image_shape}, as the model takes", images.image_shape)
     return images.to(device)
 
 
-def _recoloured(images: Images, channels: int, name: str) -> Images:
+class Loader:
+    """A DataLoader, of whose batches grey and colour become what a model takes."""
+
+    def __init__(self, loader: Any, image_shape: ImageShape, device: Device, name: str) -> None:
+        self.loader, self.dataset = loader, loader.dataset
+        self.image_shape, self.device, self.name = image_shape, device, name
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator["Batch"]:
+        for batch in self.loader:
+            x, labels, count = _loaded(batch, self.device)
+            yield Batch(_recoloured(x, self.image_shape, self.name), labels, count)
+
+
+def _recoloured(pixels: Tensor, image_shape: ImageShape, name: str) -> Tensor:
     """Bring grey to colour or, with a warning, colour to grey; leave the rest as it is."""
-    pixels = images.pixels
-    if (pixels.shape[1], channels) == (1, 3):
-        return replace(images, pixels=pixels.repeat(1, 3, 1, 1))
-    if (pixels.shape[1], channels) == (3, 1):
+    if pixels.shape[2:] != image_shape[1:]:
+        return pixels
+    if (pixels.shape[1], image_shape[0]) == (1, 3):
+        return pixels.repeat(1, 3, 1, 1)
+    if (pixels.shape[1], image_shape[0]) == (3, 1):
         warnings.warn(f"{name}: made grey, as the model takes; they are in colour", stacklevel=4)
         # A part at a time, for floats take four times the memory of bytes.
-        return replace(images, pixels=torch.cat([_grey(part) for part in pixels.split(1000)]))
-    return images
+        return torch.cat([_grey(part) for part in pixels.split(1000)])
+    return pixels
 
 
 def _grey(pixels: Tensor) -> Tensor:
@@ -194,7 +212,8 @@ def minibatches(
     if not isinstance(images, Images):
         batch = None
         for batch in images:
-            yield _loaded(batch, device)
+            x, labels, count = batch if isinstance(batch, Batch) else _loaded(batch, device)
+            yield Batch(x.to(device), labels, count)
         if batch is None:
             raise wrong("images", "at least one batch", "none")
         return
@@ -232,10 +251,18 @@ def batch_bounds(count: int, batch_size: int, processes: int = 1) -> list[tuple[
     return list(pairwise([0, *range(batch_size, last, batch_size), count]))
 
 
-def _as_tensor(array: Any, name: str) -> Tensor:
+def as_tensor(array: Any, name: str) -> Tensor:
+    """Return an array of numbers as a tensor without gradients, or a ValueError."""
     if isinstance(array, Tensor):
+        kind = next((kind for kind in ODD_KINDS if getattr(array, f"is_{kind}")), None)
+        if kind or array.layout != torch.strided or array.is_complex():
+            got = f"a {kind} one" if kind else f"{array.layout} of {array.dtype}"
+            raise wrong(name, "a dense tensor of real numbers", got)
         return array.detach()
-    array = np.asarray(array)
+    try:
+        array = np.asarray(array)
+    except ValueError as error:  # lists of several lengths
+        raise wrong(name, "an array of numbers", error) from None
     if array.dtype.kind not in "iuf":
         raise wrong(name, "an array of numbers", f"one of {array.dtype}")
     # Torch takes no foreign byte order and no negative stride, and warns of read-only memory.

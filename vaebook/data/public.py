@@ -4,12 +4,14 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 from urllib.request import Request, urlopen
 from warnings import catch_warnings
@@ -33,6 +35,8 @@ SUMS = dict(
 )  # fmt: skip
 HELD_OUT = 10_000
 TIMEOUT = 10.0  # seconds in which a server has to answer
+SLOWEST = 1000.0  # bytes a second, of which a server sends more in each `TIMEOUT`
+DEADLINE = 3600.0  # seconds in which OpenML, whose files scikit-learn fetches, has sent all
 PAUSES = (0.0, 1.0, 2.0)  # seconds to wait before each try of a download
 ABANDONED = 3600.0  # seconds after which nobody writes to the folder of a download any more
 
@@ -43,8 +47,8 @@ def find(name: str, root: Path, download: bool) -> tuple[list[Images], str]:
     """Return training and test images, and in a few words where they come from.
 
     They lie in `root` in torchvision's way; or are downloaded: from ``$VAEBOOK_MIRROR``, a URL or
-    a folder with the original files, where it is set, else by torchvision, else from OpenML.
-    Raises a FileNotFoundError that tells what went wrong with each.
+    a folder with the original files, there or in folders of the sets' names, where it is set, else
+    by torchvision, else from OpenML. A FileNotFoundError tells what went wrong with each.
     """
     try:
         from torchvision import datasets
@@ -57,8 +61,6 @@ def find(name: str, root: Path, download: bool) -> tuple[list[Images], str]:
             time.sleep(pause)
             try:
                 images = get()
-                if hasattr(public, "resources"):  # others are held against their MD5 sums
-                    hold_against_sum(name, images)
             except Exception as error:  # torchvision's are of many kinds
                 trouble = " ".join(f"{type(error).__name__}: {error}".split())
                 troubles[where] = f"not {where} ({trouble:.400})"
@@ -78,12 +80,12 @@ def sources(name: str, public: Any, root: Path) -> list[tuple[str, Any, tuple[fl
     """Return each way to a set: in words, as a function, and the pauses before its tries."""
     mirror = os.path.expanduser(os.environ.get("VAEBOOK_MIRROR", "").removeprefix("file://"))
     ways: list[tuple[str, Any, tuple[float, ...]]] = [
-        ("torchvision's files", lambda: read_kept(public, root), (0.0,)),
-        ("downloaded through torchvision", lambda: fetch(public, root), PAUSES),
+        ("torchvision's files", lambda: read_kept(name, public, root), (0.0,)),
+        ("downloaded through torchvision", lambda: fetch(name, public, root), PAUSES),
         ("downloaded from OpenML", lambda: fetch_from_openml(name, root), (0.0,)),
     ]
     if mirror:
-        way = "taken from VAEBOOK_MIRROR", lambda: fetch(public, root, mirror), (0.0,)
+        way = "taken from VAEBOOK_MIRROR", lambda: fetch(name, public, root, mirror), (0.0,)
         ways.insert(1, way)
     return ways
 
@@ -96,10 +98,17 @@ def read(public: Any, root: Path, *, download: bool = False) -> list[Images]:
     return [as_images(split.data, split.targets) for split in splits]
 
 
-def read_kept(public: Any, root: Path) -> list[Images]:
+def read_kept(name: str, public: Any, root: Path) -> list[Images]:
     """Read what lies in `root`; an error names the files that are damaged."""
     try:
-        return read(public, root)
+        splits = read(public, root)
+        if hasattr(public, "resources"):  # others are held against their MD5 sums
+            hold_against_sum(name, splits)
+        return splits
+    except OtherPixels as error:
+        raw = root / public.__name__ / "raw"
+        either = "train-images-idx3-ubyte or t10k-images-idx3-ubyte"
+        raise ValueError(f"damaged: {raw}, {either}: {error}") from error
     except Exception as error:
         if files := damaged(public, root):
             raise ValueError(f"damaged: {', '.join(map(str, files))}") from error
@@ -130,17 +139,21 @@ def damaged(public: Any, root: Path) -> list[Path]:
     return files
 
 
+class OtherPixels(ValueError):
+    """A set that is full, but not the original one."""
+
+
 def hold_against_sum(name: str, splits: list[Images]) -> None:
-    """Raise a ValueError if a full set does not have the original pixels."""
+    """Raise an `OtherPixels` if a full set does not have the original pixels."""
     if sum(map(len, splits)) != FULL[name]:
         return
     pixels = torch.cat([part.pixels for part in splits])
     start, total = SUMS[name]
     if int(pixels[start:].sum(dtype=torch.int64)) != total:
-        raise ValueError(f"{len(pixels):,} images that are not the original ones")
+        raise OtherPixels(f"{len(pixels):,} images that are not the original ones")
 
 
-def fetch(public: Any, root: Path, mirror: str = "") -> list[Images]:
+def fetch(name: str, public: Any, root: Path, mirror: str = "") -> list[Images]:
     """Download a data set beside its place, read all of it, and then rename file by file."""
     if hasattr(public, "resources"):
         folder, files, places = f"{public.__name__}/raw", public.resources, public.mirrors
@@ -148,17 +161,19 @@ def fetch(public: Any, root: Path, mirror: str = "") -> list[Images]:
         folder, files = "", [(public.filename, public.tgz_md5)]
         places = [public.url.removesuffix(public.filename)]
     if mirror:
-        places = [mirror if "://" in mirror else Path(mirror).absolute().as_uri()]
+        place = mirror if "://" in mirror else Path(mirror).absolute().as_uri()
+        # Files of several sets have the same names: these may lie in folders of their own.
+        places = [place, f"{place.rstrip('/')}/{name}"]
     with downloading(root) as work:
         (work / folder).mkdir(parents=True, exist_ok=True)
-        for name, md5 in files:
-            fetch_file([f"{place.rstrip('/')}/{name}" for place in places], work / folder, md5)
+        for file, md5 in files:
+            fetch_file([f"{place.rstrip('/')}/{file}" for place in places], work / folder, md5)
         splits = read(public, work, download=True)  # which unpacks what it finds
-        for file in work.rglob("*"):
-            if file.is_file() and file.suffix != ".gz":
-                goal = root / file.relative_to(work)
+        for path in work.rglob("*"):
+            if path.is_file() and path.suffix != ".gz":
+                goal = root / path.relative_to(work)
                 goal.parent.mkdir(parents=True, exist_ok=True)
-                file.replace(goal)
+                path.replace(goal)
     return splits
 
 
@@ -170,12 +185,20 @@ def fetch_file(urls: list[str], folder: Path, md5: str) -> None:
     for url in urls:
         path = folder / url.rpartition("/")[2]
         try:
-            with urlopen(Request(url, headers={"User-Agent": "vaebook"})) as answer:
+            request = Request(url, headers={"User-Agent": "vaebook"})
+            with within(3 * TIMEOUT, partial(urlopen, request)) as answer:
                 size, label = getattr(answer, "length", None), path.name
                 bar = tqdm(total=size, desc=label, unit="B", unit_scale=True, disable=None)
                 with bar, path.open("wb") as file:
-                    while part := answer.read(1 << 16):
-                        bar.update(file.write(part))
+                    until, sent = time.monotonic() + TIMEOUT, 0
+                    # What has come, not so much, for which a server may take for ever.
+                    while part := answer.read1(1 << 16):
+                        sent += file.write(part)
+                        bar.update(len(part))
+                        if time.monotonic() > until:
+                            if sent < SLOWEST * TIMEOUT:
+                                raise TimeoutError(f"less than {SLOWEST:,.0f} bytes a second")
+                            until, sent = time.monotonic() + TIMEOUT, 0
             if check_integrity(path, md5):
                 return
             raise wrong(url, "the original file", f"{path.stat().st_size:,} other bytes")
@@ -195,7 +218,7 @@ def fetch_from_openml(name: str, root: Path) -> list[Images]:
         # Numbers as they come: pandas 3.1 makes categories that scikit-learn stumbles over.
         how["read_csv_kwargs"] = {"dtype": None}
         with catch_warnings(action="ignore"):  # of each try: the last one's error is told
-            rows, labels = fetch_openml(OPENML[name], version=1, **how)
+            rows, labels = within(DEADLINE, lambda: fetch_openml(OPENML[name], version=1, **how))
         shape = (3, 32, 32) if name == "cifar10" else (1, 28, 28)
         classes = np.array([int(str(label).strip("'")) for label in labels])
         images = as_images(np.asarray(rows).astype(np.uint8).reshape(-1, *shape), classes)
@@ -211,12 +234,32 @@ def fetch_from_openml(name: str, root: Path) -> list[Images]:
     return splits
 
 
+def within(seconds: float, get: Callable[[], Any]) -> Any:
+    """Return what a function gets from a server, or raise a TimeoutError: it may send a trickle."""
+    answer: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(get())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    Thread(target=work, daemon=True).start()
+    try:
+        return answer.result(seconds)
+    except TimeoutError:
+        if answer.done():
+            raise  # its own
+        raise TimeoutError(f"not all of its answer within {seconds:,.0f} s") from None
+
+
 @contextmanager
 def downloading(root: Path) -> Iterator[Path]:
     """Lend a folder beside the data, gone afterwards, and let no server be silent for ever."""
     root.mkdir(parents=True, exist_ok=True)
     sweep(root)
-    with _one_download, TemporaryDirectory(dir=root, prefix=".partial-") as work:
+    folder = TemporaryDirectory(dir=root, prefix=".partial-", ignore_cleanup_errors=True)
+    with _one_download, folder as work:
         before = socket.getdefaulttimeout()
         socket.setdefaulttimeout(TIMEOUT)  # torchvision would wait for ever
         try:

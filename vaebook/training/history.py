@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 COLUMNS = ["epoch", "split", *Terms._fields, "beta", "seconds", "images_per_second"]
 SPLITS = ["train", "validation"]
 Row = dict[str, Any]
+LARGEST = 1e15  # more was never measured in a training that still goes on
 
 
 @dataclass
@@ -61,7 +62,7 @@ class History:
 
 
 class Table:
-    """The rows of a history as a matrix of numbers for a file; only new ones are made into some."""
+    """The rows of a history as a matrix of numbers for a file, to which each epoch adds its own."""
 
     def __init__(self) -> None:
         self.numbers = array("d")
@@ -90,6 +91,7 @@ def rows_in(header: dict[str, Any], tensors: dict[str, Tensor]) -> list[Row]:
     epochs, splits, losses = table.T[:3]
     known = (splits == 0) | (splits == 1)
     fits = known & (epochs == (splits == 0).cumsum(0)) & (epochs > 0) & losses.isfinite()
+    fits &= (table.abs() <= LARGEST).logical_or(table.isnan()).all(1)
     if not fits.all():
         at = int(fits.int().argmin())
         got = f"{table[at].tolist()} in row {at + 1}"
@@ -107,6 +109,7 @@ def check_rows(rows: Any) -> None:
         fits = isinstance(row, dict) and row.keys() >= set(COLUMNS)
         fits = fits and all(isinstance(row[name], Real) for name in COLUMNS if name != "split")
         fits = fits and is_number(row["loss"]) and row["split"] in SPLITS
+        fits = fits and not any(abs(row[name]) > LARGEST for name in COLUMNS if name != "split")
         if not fits or row["epoch"] != epoch + (row["split"] == "train"):
             raise wrong("rows", f"numbers for {', '.join(COLUMNS)}", f"{row!r:.80}")
         epoch = row["epoch"]

@@ -17,7 +17,7 @@ from vaebook.models.vae import VAE
 from vaebook.objectives import Objective
 from vaebook.training.checkpoints import check_writable, load_weights, read, require_config, write
 from vaebook.training.devices import seeded
-from vaebook.training.history import COLUMNS, History, Row, Score, Table, line, rows_in
+from vaebook.training.history import COLUMNS, LARGEST, History, Row, Score, Table, line, rows_in
 from vaebook.training.optimizers import Optimizers
 from vaebook.training.progress import Progress
 from vaebook.training.teams import Team
@@ -100,14 +100,14 @@ class Function(Listener):
 
 
 class NotFinite(Listener):
-    """Raise a FloatingPointError when losses or weights are no longer finite."""
+    """Raise a FloatingPointError when losses or weights are beyond all bounds."""
 
     def on_epoch(self, run: Run) -> None:
         found = {f"{row['split']} loss": row["loss"] for row in run.rows}
         state = [value for value in run.model.state_dict().values() if value.is_floating_point()]
         found["sum of weights"] = float(sum(value.sum() for value in state))
         for name, value in found.items():
-            if not math.isfinite(value):
+            if not abs(value) <= LARGEST:  # not true of NaN
                 rate = run.rate_at((run.epoch - 0.5) / run.epochs)  # in the middle of this epoch
                 rate = run.optimizers.groups[0]["lr"] if rate is None else rate
                 hint = f"a smaller lr than {rate:.3g} may help"

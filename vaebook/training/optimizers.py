@@ -12,6 +12,7 @@ from vaebook.checks import at_least_0, choose, wrong
 # What each gathers for a parameter, beside a number of steps always of the parameter's shape.
 GATHERED = {Adam: {"step", "exp_avg", "exp_avg_sq"}, Muon: {"momentum_buffer"}}
 NAMES = {"adam": (Adam,), "muon": (Muon, Adam)}
+LARGEST = 1e6  # learning rate with which a training can go on
 RATE = 1e-3  # of Adam and of Muon where none is given
 Maker = Callable[[Iterable[nn.Parameter]], Optimizer]
 
@@ -89,6 +90,8 @@ class Optimizers:
             wanted, found = (" and ".join(each) for each in (self.parts, names))
             raise wrong("checkpoint", f"the state of {wanted}", f"that of {found}")
         at_least_0(**{f"rates[{i}]": rate for i, rate in enumerate(rates)})
+        if max(rates) > LARGEST:
+            raise wrong("rates", f"learning rates of at most {LARGEST:g}", max(rates))
         states: dict[str, dict[int, dict[str, Tensor]]] = {name: {} for name in names}
         for place, value in tensors.items():
             kind, *rest = place.split(".")
