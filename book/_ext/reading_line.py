@@ -91,13 +91,11 @@ class KeepToTheLine(SphinxPostTransform):
     def run(self, **_):
         """Take the cells in order, and join those that have nothing between them."""
         cells = [cell for cell in self.document.findall(_is_cell) if not self._in_a_tab(cell)]
-        trees = [self._parse(cell) for cell in cells]
-        used_later, later = [], set()
-        for tree in reversed(trees):
-            used_later.append(set(later))
-            later |= _used(tree)
-        for cell, tree, names in zip(cells, trees, reversed(used_later), strict=True):
-            self._fold(cell, tree, names)
+        needed = set()  # the names that the code further down the page reads
+        for cell in reversed(cells):
+            tree = self._parse(cell)
+            if self._fold(cell, tree, needed):
+                needed |= _used(tree)
         for parent in {id(cell.parent): cell.parent for cell in cells if cell.parent}.values():
             self._join(parent)
         for bar in self.document.findall(fold):
@@ -117,44 +115,45 @@ class KeepToTheLine(SphinxPostTransform):
         except SyntaxError:  # IPython's own commands
             return ast.parse("")
 
-    def _fold(self, cell, tree, used_later):
-        """Put a cell's source into a fold, or away, or leave it."""
+    def _fold(self, cell, tree, needed):
+        """Put a cell's source into a fold, or away, or leave it; tell whether it is still there."""
         source, output = _part(cell, "source"), _kind_of_output(cell)
         hidden = cell.attributes.pop("hide_mode", None) is not None
-        if source is not None:
-            if self._only_tells(tree, output, used_later):
-                cell.remove(source)
-            elif label := self._label(cell, tree, output, hidden, used_later):
-                cell.replace(source, fold("", source, label=[label], verb=True))
+        stays = source is not None and not self._only_tells(tree, output, needed)
+        if source is not None and not stays:
+            cell.remove(source)
+        elif stays and (label := self._label(cell, tree, output, hidden, needed)):
+            cell.replace(source, fold("", source, label=label, verb=True))
         if not cell.children:
             cell.parent.remove(cell)
+        return stays
 
     @staticmethod
-    def _only_tells(tree, output, used_later):
+    def _only_tells(tree, output, needed):
         """Tell whether a cell computes a sentence and nothing that the page needs again."""
-        return (
-            output == "sentence"
-            and not any(map(_is_import, tree.body))
-            and not _bound(tree) & used_later
-        )
+        imports = any(map(_is_import, tree.body))
+        return output == "sentence" and not imports and not _bound(tree) & needed
 
-    def _label(self, cell, tree, output, hidden, used_later):
-        """Return what a cell's fold holds, or None where the cell stays open."""
-        body, silent = tree.body, output in (None, "sentence")
-        if not body:
-            return "code" if hidden else None
+    def _label(self, cell, tree, output, hidden, needed):
+        """Return the parts that a cell's fold holds, none where the cell stays open."""
+        body, silent = tree.body, output is None
         imports, definitions = sum(map(_is_import, body)), sum(map(_is_definition, body))
-        if silent and 2 * imports >= len(body):
-            return "imports"
-        if output is None and not definitions and _has(body[-1], ast.Assert):
-            return "computation and its checks" if _bound(tree) & used_later else "checks"
-        if output is None and (hidden or self._draws(body)):
-            return "helpers" if definitions else "preparations"
-        if output == "figure" and (hidden or self._makes_axes(tree)):
-            return self._figures(cell)
-        if output == "sentence":
-            return "code behind this sentence" if hidden else None
-        return {"table": "code that makes this table", "text": "code"}[output] if hidden else None
+        if not body:
+            parts = ["code"] if hidden else []
+        elif output in (None, "sentence") and 2 * imports >= len(body):
+            parts = ["imports", "helpers"] if definitions else ["imports"]
+        elif silent and not definitions and _has(body[-1], ast.Assert):
+            parts = ["computation", "checks"] if _bound(tree) & needed else ["checks"]
+        elif silent and (hidden or self._draws(body)):
+            parts = ["helpers"] if definitions else ["preparations"]
+        elif output == "figure" and (hidden or self._makes_axes(tree)):
+            parts = [self._figure(cell)]
+        elif hidden:
+            made = {"sentence": "code behind this sentence", "table": "code that makes this table"}
+            parts = [made.get(output, "code")]
+        else:
+            parts = []
+        return parts
 
     @staticmethod
     def _draws(body):
@@ -169,7 +168,7 @@ class KeepToTheLine(SphinxPostTransform):
             for node in ast.walk(tree)
         )
 
-    def _figures(self, cell):
+    def _figure(self, cell):
         """Name the figure that a cell draws as its caption does."""
         numbers = self.env.toc_fignumbers.get(self.env.docname, {}).get("figure", {})
         for figure in cell.findall(nodes.figure):
