@@ -1,5 +1,10 @@
-"""Keep the lettering of figures legible on a phone: a figure scrolls before it gets too small."""
+"""Figures that read on a phone and load quickly.
 
+A figure scrolls before its lettering gets too small. Its file keeps 256 colours, of which few
+figures have more, and no transparency: a third of its size.
+"""
+
+import io
 import re
 from pathlib import Path
 
@@ -44,8 +49,25 @@ class LetFiguresScroll(SphinxPostTransform):
                         image.replace_self(scroller("", image.copy(), drawn=picture.width))
 
 
+def shrink_pictures(app, error):
+    """Rewrite the figures of the built pages with a palette, where that makes them smaller."""
+    if error or app.builder.format != "html":
+        return
+    for path in Path(app.outdir, "_images").glob("*.png"):
+        with Image.open(path) as picture:
+            if picture.mode not in ("RGB", "RGBA"):
+                continue
+            white = Image.new("RGBA", picture.size, "white")
+            flat = Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
+        packed = io.BytesIO()
+        flat.quantize(256, dither=Image.Dither.NONE).save(packed, "PNG", optimize=True)
+        if packed.tell() < path.stat().st_size:
+            path.write_bytes(packed.getvalue())
+
+
 def setup(app):
-    """Register the box and its transform with Sphinx."""
+    """Register the box, its transform and what follows the build with Sphinx."""
     app.add_node(scroller, html=(_visit_scroller, _depart_scroller))
     app.add_post_transform(LetFiguresScroll)
+    app.connect("build-finished", shrink_pictures)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -199,6 +199,8 @@ class KeepToTheLine(SphinxPostTransform):
     @staticmethod
     def _in_words(parts):
         """Name the parts of a fold: the imports, the helpers and the code that draws Figure 1.2."""
+        order = ["imports", "helpers", "preparations", "computation", "checks"]
+        parts = sorted(parts, key=lambda part: order.index(part) if part in order else len(order))
         *first, last = [f"the {part}" for part in parts]
         return f"{', '.join(first)} and {last}" if first else last
 
