@@ -1,4 +1,4 @@
-"""The built pages in a browser: for every reader, at every width, by keyboard, and not too heavy."""
+"""The built pages in a browser: for every reader, at every width, by keyboard, not too heavy."""
 
 import importlib.util
 from pathlib import Path
@@ -95,6 +95,8 @@ def test_folds_open_by_keyboard_and_by_a_click_on_their_bar(browser):
         assert not tab.run(opened)
         tab.press("Enter", 13)
         assert tab.run(opened)
-        assert tab.run("document.querySelector('details.fold > summary').innerText").startswith("Hide")
+        assert tab.run("document.querySelector('details.fold > summary').innerText").startswith(
+            "Hide"
+        )
         tab.run("document.querySelector('details.solution > summary').click()")
         assert tab.run("document.querySelector('details.solution').open")

@@ -58,7 +58,9 @@ def _is_definition(statement):
 
 def _bound(tree):
     """Return the names that code gives a value."""
-    names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    names = {
+        n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+    }
     return names | {n.name for n in ast.walk(tree) if _is_definition(n)}
 
 
@@ -164,7 +166,8 @@ class KeepToTheLine(SphinxPostTransform):
     def _makes_axes(tree):
         """Tell whether code draws by itself instead of calling a function that does."""
         return any(
-            isinstance(node, ast.Attribute) and node.attr in ("subplots", "figure", "subplot_mosaic")
+            isinstance(node, ast.Attribute)
+            and node.attr in ("subplots", "figure", "subplot_mosaic")
             for node in ast.walk(tree)
         )
 
@@ -206,7 +209,9 @@ class KeepToTheLine(SphinxPostTransform):
 
     def _fold_solutions(self):
         """Fold the solutions, whose bars then open wherever they are clicked."""
-        solutions = [n for n in self.document.findall(nodes.Admonition) if "solution" in n["classes"]]
+        solutions = [
+            n for n in self.document.findall(nodes.Admonition) if "solution" in n["classes"]
+        ]
         for solution in solutions:
             title, *rest = solution.children
             for section in solution.findall(nodes.section):

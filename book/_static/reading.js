@@ -1,8 +1,11 @@
 // What the pages need beyond the theme so that everything can be reached and named.
 (() => {
   // A box that scrolls sideways can be reached by keyboard, and has a name, while it scrolls.
-  const BOXES = {".table-scroll": "Table", ".figure-scroll": "Figure", ".pst-scrollable-table-container": "Table",
-                 'mjx-container[display="true"]': "Formula"};
+  const BOXES = {
+    ".table-scroll, .pst-scrollable-table-container": "Table",
+    ".figure-scroll": "Figure",
+    'mjx-container[display="true"]': "Formula",
+  };
   const nameBoxes = () => {
     for (const [selector, name] of Object.entries(BOXES)) {
       document.querySelectorAll(selector).forEach((box, i) => {
@@ -16,16 +19,13 @@
       });
     }
   };
-  // The theme gives these names that differ from what can be read on them, or none.
-  const NAMES = {
-    ".search-button-field": ["aria-label", "Search Ctrl + K"],
-    ".bd-sidebar-primary": ["aria-label", "Book"],
-  };
+  // The theme names its search button other than what can be read on it, and its sidebar, which
+  // also holds the logo, not at all.
   const nameParts = () => {
-    for (const [selector, [attribute, value]] of Object.entries(NAMES)) {
-      document.querySelectorAll(selector).forEach(part => part.setAttribute(attribute, value));
-    }
-    document.querySelector(".bd-sidebar-primary")?.setAttribute("role", "region");
+    document.querySelector(".search-button-field")?.removeAttribute("aria-label");
+    const sidebar = document.querySelector(".bd-sidebar-primary");
+    sidebar?.setAttribute("role", "region");
+    sidebar?.setAttribute("aria-label", "The book");
   };
   addEventListener("load", () => {
     nameParts();
