@@ -120,10 +120,9 @@ class Page:
             raise RuntimeError(error)
         return answer["result"].get("value")
 
-    def press(self, key, code=0, modifiers=0):
-        """Press and release a key."""
-        for kind in ("rawKeyDown", "keyUp"):
-            self.call(
-                "Input.dispatchKeyEvent", type=kind, key=key, code=key, modifiers=modifiers,
-                windowsVirtualKeyCode=code,
-            )  # fmt: skip
+    def press(self, key, code, text=""):
+        """Press and release a key; one that types or confirms has a text."""
+        same = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+        down = {"type": "keyDown", "text": text} if text else {"type": "rawKeyDown"}
+        self.call("Input.dispatchKeyEvent", **down, **same)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **same)
