@@ -26,6 +26,10 @@
     const sidebar = document.querySelector(".bd-sidebar-primary");
     sidebar?.setAttribute("role", "region");
     sidebar?.setAttribute("aria-label", "The book");
+    // Sphinx gives references a role that is no longer one; the items of a list they are.
+    document.querySelectorAll('[role="doc-biblioentry"]').forEach(entry => {
+      entry.setAttribute("role", "listitem");
+    });
   };
   addEventListener("load", () => {
     nameParts();
