@@ -129,3 +129,38 @@ def test_no_formula_is_left_as_it_was_typed(pages):
         and text.find_parent(class_="math") is None
     ]
     assert not found, "\n".join(found)
+
+
+def test_every_header_of_a_table_has_a_name(pages):
+    found = [
+        f"{where(page)}: {header.find_parent('table').get_text(' ', strip=True)[:80]}"
+        for page, soup in pages.items()
+        for header in soup.find_all("th")
+        if not header.get_text(strip=True)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_checks_and_imports_are_folded_away(pages):
+    found = []
+    for page, soup in pages.items():
+        for cell in soup.select(".cell:not(.sd-tab-content *)"):
+            code = cell.find(class_="cell_input", recursive=False)
+            lines = code.get_text().strip().splitlines() if code else [""]
+            silent = cell.find(class_="cell_output", recursive=False) is None
+            bare = all(re.match("import |from ", line) for line in lines)
+            # A definition is there to be read, with what checks it.
+            defines = any(re.match("def |class |@", line) for line in lines)
+            if bare or (silent and not defines and lines[-1].startswith("assert ")):
+                found.append(f"{where(page)}: {lines[-1][:80]}")
+    assert not found, "\n".join(found)
+
+
+def test_every_fold_says_what_it_holds(pages):
+    found = []
+    for page, soup in pages.items():
+        for bar in soup.select("details.fold > summary"):
+            words = bar.get_text(" ", strip=True)
+            if not re.match(r"Show Hide the \w+|Solution to Exercise \d", words):
+                found.append(f"{where(page)}: {words[:80]}")
+    assert not found, "\n".join(found)
