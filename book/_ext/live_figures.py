@@ -3,8 +3,9 @@
 A chapter writes::
 
     ```{live} latent-plane
-    :alt: What the picture shows that stands here in print and without JavaScript.
-
+    ---
+    alt: What the picture shows that stands here in print and without JavaScript.
+    ---
     The caption.
     ```
 
@@ -99,9 +100,16 @@ def both_networks(model):
         return encoder, network(model, model.decoder, (model.latent_dim,))
 
 
-def medoid(points):
-    """Return the point with the least sum of distances to the others."""
-    return points[np.linalg.norm(points[:, None] - points, axis=2).sum(axis=1).argmin()]
+def badges(z, labels):
+    """Return for each class where its name may stand: in its middle, but not on another's."""
+    classes = np.unique(labels)
+    middles = np.array([np.median(z[labels == c], axis=0) for c in classes])
+    for _ in range(100):  # push those apart that would overlap
+        between = middles[:, None] - middles
+        distance = np.linalg.norm(between, axis=2)
+        push = np.clip(0.45 - distance, 0, None) / np.maximum(distance, 1e-6)
+        middles += 0.5 * (push[..., None] * between).sum(axis=1)
+    return [[*middle.round(3).tolist(), int(c)] for middle, c in zip(middles, classes, strict=True)]
 
 
 def weights_script(model, data):
@@ -114,14 +122,13 @@ def weights_script(model, data):
     labels, z = test.labels.numpy(), vb.embed(model, test)
     present = [c for c in range(len(data.classes)) if (labels == c).any()]
     one_each = [int((labels == c).argmax()) for c in present]
-    badges = [[*medoid(z[labels == c]).round(3).tolist(), c] for c in present]
     card = vb.pretrained_card(MODEL)
     content = {
         "encoder": encoder, "decoder": decoder,
         "weights": base64.b64encode(half.tobytes()).decode(), "adler32": zlib.adler32(half),
         "images": base64.b64encode(test.pixels[one_each].numpy().tobytes()).decode(),
         "codes": [[*code, label] for code, label in zip(z.round(3).tolist(), labels.tolist())],
-        "badges": badges, "classes": [str(name) for name in data.classes], "source": data.source,
+        "badges": badges(z, labels), "classes": [str(name) for name in data.classes], "source": data.source,
         "palette": list(vb.plot.PALETTE),
         "card": {name: card[name] for name in ("loss", "reconstruction", "kl")},
     }  # fmt: skip
@@ -136,9 +143,10 @@ def draw_plane(ax, data, z):
     labels = data.test.labels[: len(z)].numpy()
     ax.scatter(*z.T, s=5, c=[vb.plot.PALETTE[c % len(vb.plot.PALETTE)] for c in labels])
     ax.add_patch(Circle((0, 0), np.sqrt(-2 * np.log(0.05)), fill=False, ls=":", ec="#333333"))
-    for c in np.unique(labels):
+    for x, y, c in badges(z, labels):
         box = {"boxstyle": "circle,pad=0.2", "fc": "white", "ec": vb.plot.PALETTE[c % 10]}
-        ax.text(*medoid(z[labels == c]), data.classes[c], ha="center", va="center", bbox=box)
+        ax.text(x, y, data.classes[c], ha="center", va="center", bbox=box)
+    ax.spines[:].set_visible(True)
     ax.set(xlim=(-LIMIT, LIMIT), ylim=(-LIMIT, LIMIT), aspect="equal", xticks=[], yticks=[])
 
 
@@ -148,12 +156,12 @@ def still_plane(model, data):
     middles = LIMIT * ((2 * torch.arange(15) + 1) / 15 - 1)
     grid = torch.cartesian_prod(-middles, middles).flip(1)
     tiles = vb.decode(model, grid).view(15, 15, 28, 28).permute(0, 2, 1, 3).reshape(420, 420)
+    image = vb.decode(model, torch.tensor([[0.4, 0.6]]))[0, 0]
     extent = (-LIMIT, LIMIT, -LIMIT, LIMIT)
-    left.imshow(tiles, extent=extent, cmap="gray_r", alpha=0.35)
+    left.imshow(tiles.numpy(), extent=extent, cmap="gray_r", alpha=0.35)
     draw_plane(left, data, vb.embed(model, data.test[:CODES]))
-    code = torch.tensor([[0.4, 0.6]])
-    left.plot(*code[0].tolist(), "o", ms=9, color="#cc3355", mec="white")
-    right.imshow(vb.decode(model, code)[0, 0])
+    left.plot(0.4, 0.6, "o", ms=9, color="#cc3355", mec="white")
+    right.imshow(image.numpy())
     right.set_title("decoded", size=10)
     right.set_axis_off()
     return fig
@@ -168,7 +176,7 @@ def still_drawing(model, data):
         axes[::2], (image.pixels[0, 0], vb.reconstruct(model, image)[0, 0]),
         ("drawing", "reconstruction"), strict=True,
     ):  # fmt: skip
-        ax.imshow(pixels)
+        ax.imshow(pixels.numpy())
         ax.set_title(title, size=10)
         ax.set_axis_off()
     draw_plane(axes[1], data, vb.embed(model, data.test[:CODES]))
