@@ -120,16 +120,15 @@ def weights_script(model, data):
         raise ExtensionError("live figures: a weight is too large for float16")
     test = data.test[:CODES]
     labels, z = test.labels.numpy(), vb.embed(model, test)
-    present = [c for c in range(len(data.classes)) if (labels == c).any()]
-    one_each = [int((labels == c).argmax()) for c in present]
+    _, one_each = np.unique(labels, return_index=True)
+    codes = zip(z.round(3).tolist(), labels.tolist(), strict=True)
     card = vb.pretrained_card(MODEL)
     content = {
         "encoder": encoder, "decoder": decoder,
         "weights": base64.b64encode(half.tobytes()).decode(), "adler32": zlib.adler32(half),
         "images": base64.b64encode(test.pixels[one_each].numpy().tobytes()).decode(),
-        "codes": [[*code, label] for code, label in zip(z.round(3).tolist(), labels.tolist())],
-        "badges": badges(z, labels), "classes": [str(name) for name in data.classes], "source": data.source,
-        "palette": list(vb.plot.PALETTE),
+        "codes": [[*code, label] for code, label in codes], "badges": badges(z, labels),
+        "classes": list(data.classes), "source": data.source, "palette": vb.plot.PALETTE,
         "card": {name: card[name] for name in ("loss", "reconstruction", "kl")},
     }  # fmt: skip
     return f"window.vaebookLiveData = {json.dumps(content, ensure_ascii=False)};\n"

@@ -97,6 +97,12 @@ vaebookLive.figure("draw-your-own", (model) => {
       context.imageSmoothingEnabled = false;
       context.drawImage(seen.canvas, 0, 0, side, side);
     }
+    if (!found.pixels) {
+      context.fillStyle = "#999";
+      context.font = "1rem sans-serif";
+      context.textAlign = "center";
+      context.fillText("draw a digit here", side / 2, side / 2);
+    }
     context.strokeStyle = "#fff";
     context.lineWidth = PEN * side;
     context.lineCap = context.lineJoin = "round";
@@ -155,10 +161,11 @@ vaebookLive.figure("draw-your-own", (model) => {
     context.fillStyle = ink;
     ellipse(context, centre, [2, 2]);
     context.fill();
+    context.restore();
+    context.fillStyle = ink;
     context.font = "12px sans-serif";
     context.textAlign = "center";
-    context.fillText(`× ${ZOOM}`, centre[0], centre[1] + half - 8);
-    context.restore();
+    context.fillText(`× ${ZOOM}`, centre[0] + (x < side / 2 ? -1 : 1) * (half + 16), centre[1]);
     return undefined;
   }
   const field = plane(model, {

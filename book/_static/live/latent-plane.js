@@ -202,7 +202,7 @@ vaebookLive.figure("latent-plane", (model) => {
       element("div", { class: "live-side" }, image.canvas, ...words,
         element("div", { class: "live-buttons" }, button("Pin as A", () => pin("A")),
           button("Pin as B", () => pin("B")), button("Clear path", clearPath)))),
-    element("div", { class: "live-strips" }, ...row("path", "your path"),
+    element("div", { class: "live-strips" }, ...row("path", "your path: drag"),
       ...row("straight", "A to B, straight"), ...row("spherical", "A to B, spherical")),
   ];
 });

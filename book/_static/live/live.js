@@ -115,7 +115,7 @@
       const images = bytes(data.images);
       loaded = {
         ...data,
-        images: data.classes.map((_, i) =>
+        images: Array.from({ length: images.length / SIDE ** 2 }, (_, i) =>
           Float32Array.from(images.subarray(i * SIDE ** 2, (i + 1) * SIDE ** 2), (v) => v / 255)),
         encode(pixels) {
           const out = run(encoder, pixels);
@@ -214,17 +214,19 @@
     };
   }
 
-  // Work that may wait: a few milliseconds of it in each frame; a new list replaces its older one.
+  // Work that may wait: a few milliseconds of it in each frame, what was asked for last at first. A
+  // new list replaces the older one of its name.
   const jobs = new Map();
   const work = onceAFrame(() => {
     const end = performance.now() + 8;
-    for (const [name, list] of jobs) {
+    for (const [name, list] of [...jobs].reverse()) {
       while (list.length && performance.now() < end) list.shift()();
       if (!list.length) jobs.delete(name);
     }
     if (jobs.size) work();
   });
   function later(name, list) {
+    jobs.delete(name);
     jobs.set(name, list);
     work();
   }
@@ -336,7 +338,9 @@
         if (!document.createElement("canvas").getContext?.("2d")) {
           throw new Error("this browser has no canvas to draw on.");
         }
-        stage.append(...build(load(), found));
+        const model = load();
+        stage.append(...build(model));
+        found.querySelector(".live-help").append(` Data: ${model.source}.`);
         stage.hidden = false;
         found.classList.add("live-on");
       } catch (error) {
@@ -348,6 +352,6 @@
 
   window.vaebookLive = {
     LIMIT, SIDE, arrow, between, button, code, element, figure, later, load, number, onceAFrame,
-    plane, sigmoid, spherical, speaker, square, strip, terms,
+    plane, sigmoid, spherical, speaker, square, strip, terms, pending: () => jobs.size,
   };
 })();
