@@ -177,9 +177,12 @@ class Tab:
 
     def pixels(self, selector):
         """Return the red channel of a canvas."""
-        program = f"""(() => {{ const c = document.querySelector('{selector}');
-            const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
-            return [c.height, c.width, ...d.filter((_, i) => i % 4 === 0)]; }})()"""
+        program = f"""(() => {{ const from = document.querySelector('{selector}');
+            const [width, height] = [from.width, from.height];
+            const to = new OffscreenCanvas(width, height).getContext('2d');
+            to.drawImage(from, 0, 0);
+            const all = to.getImageData(0, 0, width, height).data;
+            return [height, width, ...all.filter((_, i) => i % 4 === 0)]; }})()"""
         height, width, *values = self.run(program)
         return np.array(values).reshape(height, width) / 255
 
@@ -377,7 +380,7 @@ def test_keys_move_and_pin_the_code_and_the_walks_follow(browser, files, model):
     browser.press("ArrowUp", 13)
     browser.press("b")
     browser.settle()
-    browser.wait("document.querySelector('.live-read').textContent.startsWith('B is pinned')")
+    browser.wait("document.querySelector('.live-read').textContent.includes('pinned as B')")
     browser.press("ArrowUp", 40)
     browser.settle()
     assert shown_code(browser)[0].tolist() == pytest.approx([0, 3.2])
@@ -392,23 +395,32 @@ def test_keys_move_and_pin_the_code_and_the_walks_follow(browser, files, model):
 
 @needs_browser
 def test_dragging_is_smooth(browser, files):
-    """The median frame of a drag takes at most 33 ms."""
+    """A frame of a drag takes at most 33 ms of one core, and of the clock if the core is free."""
     browser.open(f"{files}/latent-plane.html")
     browser.settle()
     browser.run(
-        """window.frames_ = []; (function next(then) { requestAnimationFrame((now) => {
-        if (then) frames_.push(now - then); next(now); }); })()"""
+        """window.took = []; (function next(then) { requestAnimationFrame((now) => {
+        if (then) took.push(now - then); next(now); }); })()"""
     )
+    browser.send("Performance.enable")
+
+    def computed():
+        metrics = browser.send("Performance.getMetrics")["metrics"]
+        return 1000 * next(m["value"] for m in metrics if m["name"] == "ProcessTime")
+
     x, y, side, _ = browser.box(".live-square")
-    medians = []
-    for _ in range(3):  # another program may have taken the processor
-        browser.run("frames_.length = 0")
-        around = np.linspace(0, 2 * np.pi, 90)
-        points = np.stack([np.cos(around), np.sin(around)], 1) * side / 4 + [x, y] + side / 2
-        browser.follow(points.tolist(), "mouse")
-        medians.append(statistics.median(browser.run("frames_")))
-    print(f"median frames: {medians} ms")
-    assert min(medians) <= 33
+    around = np.linspace(0, 2 * np.pi, 90)
+    points = np.stack([np.cos(around), np.sin(around)], 1) * side / 4 + [x, y] + side / 2
+    before = computed()
+    browser.run("took.length = 0")
+    browser.follow(points.tolist(), "mouse")
+    took = browser.run("took")
+    each, median = (computed() - before) / min(len(took), len(points)), statistics.median(took)
+    browser.send("Performance.disable")
+    print(f"a frame computes for {each:.1f} ms; the median frame takes {median:.1f} ms")
+    assert each < 33
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] < os.cpu_count():
+        assert median < 34  # two of the screen's 60 frames a second
 
 
 # --- draw your own --------------------------------------------------------------------------

@@ -92,9 +92,9 @@ vaebookLive.figure("latent-plane", (model) => {
   // --- what the reader does -------------------------------------------------------------------
 
   const show = onceAFrame(() => {
-    const shown = hovered ?? z;
-    image.show(decode(shown));
+    image.show(decode(hovered ?? z));
     field.redraw();
+    tell();
   });
 
   // The class of most of the nearest test images, in words for those who do not see the picture.
@@ -106,7 +106,12 @@ vaebookLive.figure("latent-plane", (model) => {
     const [label, count] = [...votes].sort((a, b) => b[1] - a[1])[0];
     return `Of the 10 nearest test images, ${count} show “${model.classes[label]}”.`;
   }
-  const tell = () => say(`z = ${code(hovered ?? z)}. ${neighbours()}`);
+  function tell() {
+    const shown = hovered ?? z;
+    const pinned = Object.keys(pins).filter((name) => `${pins[name]}` === `${shown}`);
+    const here = pinned.length ? `, pinned as ${pinned.join(" and ")}` : "";
+    say(`z = ${code(shown)}${here}. ${neighbours()}`);
+  }
 
   const fill = (name, codes) => later(name, codes.map((point, i) =>
     () => strips[name].show(decode(point), i)));
@@ -144,14 +149,12 @@ vaebookLive.figure("latent-plane", (model) => {
     [z, hovered] = [to, null];
     if (moved && !fresh) fill("path", along(path));
     show();
-    tell();
   }
 
   function pin(name) {
     pins[name] = [...z];
     walks();
     show();
-    say(`${name} is pinned at ${code(z)}.`);
   }
 
   const { canvas } = field;
@@ -166,13 +169,11 @@ vaebookLive.figure("latent-plane", (model) => {
     if (event.buttons) return go(field.at(event));
     if (event.pointerType === "touch") return undefined;
     hovered = field.at(event);
-    show();
-    return tell();
+    return show();
   });
   canvas.addEventListener("pointerleave", () => {
     hovered = null;
     show();
-    tell();
   });
   canvas.addEventListener("keydown", (event) => {
     const step = arrow(event);
@@ -194,7 +195,6 @@ vaebookLive.figure("latent-plane", (model) => {
   walks();
   later("map", tiles);
   show();
-  tell();
 
   const row = (name, text) => [element("span", {}, text), strips[name].canvas];
   return [

@@ -218,7 +218,7 @@
   // new list replaces the older one of its name.
   const jobs = new Map();
   const work = onceAFrame(() => {
-    const end = performance.now() + 8;
+    const end = performance.now() + 5;
     for (const [name, list] of [...jobs].reverse()) {
       while (list.length && performance.now() < end) list.shift()();
       if (!list.length) jobs.delete(name);
@@ -243,13 +243,13 @@
     const canvas = element("canvas", { tabindex: 0, class: "live-square", ...attributes });
     const context = canvas.getContext("2d");
     let colours;
-    const redraw = onceAFrame(() => {
+    const redraw = () => {
       const side = canvas.clientWidth;
-      if (!side || !colours) return;
+      if (!side || !colours) return; // before the canvas has a size
       context.setTransform(canvas.width / side, 0, 0, canvas.width / side, 0, 0);
       context.clearRect(0, 0, side, side);
       draw(context, side, colours);
-    });
+    };
     const renew = () => {
       canvas.width = canvas.height = Math.round(canvas.clientWidth * (window.devicePixelRatio || 1));
       const style = getComputedStyle(canvas);
