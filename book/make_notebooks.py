@@ -295,6 +295,9 @@ class Translator:
             return [*picture, "", f"*{number}{caption}*"] if caption else picture
         if name == "table":
             return [f"*{title}*", "", *self.blocks(body)]
+        if name == "live":
+            caption = self.cell("\n".join(body))
+            return _quote("On the page of the book, this figure is live", caption.split("\n"))
         if name in FLAT:
             return self.blocks(body)
         if name in ITEMS:
