@@ -66,11 +66,13 @@ def still(mean=0.3, std=0.8, draws=4):
     axes["A"].plot(z + reach, hill(z) + reach * slope(z), color=rose)
     axes["A"].plot(z, 0 * z, "o", color=blue, clip_on=False)
     axes["A"].text(6, 1.3, "f(z)", ha="right")
-    axes["A"].text(mean, 0.15, "q(z; μ, σ)", color=blue, ha="center")
+    axes["A"].text(-1.2, 0.3, "q(z; μ, σ)", color=blue, ha="right")
     axes["A"].set(ylim=0, yticks=[])
+    axes["A"].spines.left.set_visible(False)
     found = estimates(mean, std, noise)
     many = estimates(mean, std, np.random.default_rng(2).standard_normal(1_000_000))
     for parameter, ax in enumerate([axes["B"], axes["C"]]):
+        limit = 1.05 * np.abs(found["score function"][parameter]).max()
         for row, (name, color) in enumerate([("score function", green), ("pathwise", rose)]):
             g = found[name][parameter]
             ax.plot(g, row + 0.3 * np.linspace(-1, 0, len(g)), ".", color=color, ms=2)
@@ -79,7 +81,9 @@ def still(mean=0.3, std=0.8, draws=4):
             ax.text(0.02, (row + 0.75) / 2.3, name, color=color, transform=ax.transAxes)
         ax.axvline(many["pathwise"][parameter], color="black", ls="--", lw=1)
         ax.axvline(0, color="gray", lw=1)
-        ax.set(title=f"gradient with respect to {'μσ'[parameter]}", yticks=[], ylim=(-0.45, 1.85))
+        ax.spines.left.set_visible(False)
+        ax.set(title=f"gradient with respect to {'μσ'[parameter]}", yticks=[])
+        ax.set(xlim=(-limit, limit), ylim=(-0.45, 1.85))
     return fig
 
 

@@ -64,20 +64,25 @@
     const setting = { mean, std, level };
     const found = { level, noise };
     for (const [name, estimator] of Object.entries(ESTIMATORS)) {
-      found[name] = [0, 1].map((parameter) => {
-        const one = (e) => estimator(e, setting)[parameter];
-        const estimates = [];
-        for (let r = 0; r < REPETITIONS; r++) {
-          let sum = 0;
-          for (let i = 0; i < draws; i++) sum += one(noise[r * draws + i]);
-          estimates.push(sum / draws);
+      const estimates = [[], []];
+      for (let r = 0; r < REPETITIONS; r++) {
+        const sum = [0, 0];
+        for (let i = r * draws; i < (r + 1) * draws; i++) {
+          const [forMean, forStd] = estimator(noise[i], setting);
+          sum[0] += forMean;
+          sum[1] += forStd;
         }
-        const average = estimates.reduce((a, b) => a + b) / REPETITIONS;
-        const squares = estimates.reduce((sum, x) => sum + (x - average) ** 2, 0);
+        estimates[0].push(sum[0] / draws);
+        estimates[1].push(sum[1] / draws);
+      }
+      found[name] = estimates.map((values, parameter) => {
+        const one = (e) => estimator(e, setting)[parameter];
         const exact = expectation(one);
         const exactVariance = expectation((e) => (one(e) - exact) ** 2) / draws;
+        const average = values.reduce((a, b) => a + b) / REPETITIONS;
+        const squares = values.reduce((sum, x) => sum + (x - average) ** 2, 0);
         const variance = squares / (REPETITIONS - 1);
-        return { estimates, average, variance, exact, exactVariance };
+        return { estimates: values, average, variance, exact, exactVariance };
       });
     }
     return found;
@@ -164,7 +169,7 @@
       Math.abs(exact), ...rows.flatMap((row) => row[2].estimates.map(Math.abs)),
     );
     const power = 10 ** Math.floor(Math.log10(farthest));
-    const limit = [1, 2, 5, 10].find((x) => x * power >= farthest) * power;
+    const limit = [1, 1.5, 2, 3, 5, 7, 10].find((x) => x * power >= farthest) * power;
     const toX = (g) => 10 + ((g / limit + 1) / 2) * (width - 20);
     const parts = [line(toX(0), 22, toX(0), 148, "axis")];
     rows.forEach(([kind, name, { estimates, average, exactVariance }], row) => {
@@ -252,7 +257,7 @@
     <p class="said" role="status" aria-live="polite"></p>`;
 
   function show(figure) {
-    const state = { mean: 0.3, std: 0.8, draws: 4, baseline: false, seed: 1 };
+    const state = { mean: 0.3, std: 0.8, draws: 4, baseline: false, seed: 5 };
     const root = document.createElement("div");
     root.className = "live";
     root.innerHTML = SKELETON;
