@@ -37,7 +37,10 @@ def load(name, folder=BOOK):
 
 
 chromium = load("chromium")
-pytestmark = pytest.mark.skipif(chromium.PROGRAM is None, reason="no chromium here")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(chromium.PROGRAM is None, reason="no chromium here"),
+]
 
 
 @pytest.fixture(scope="module")
