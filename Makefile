@@ -12,7 +12,7 @@ STAMP  := $(VENV)/.installed
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book test refute torture notebooks lab bench gpu constraints clean
+.PHONY: help book pdf test refute torture notebooks lab bench gpu constraints clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ book: $(STAMP) ## run every chapter and build the pages into _build/html
 	$(PY) book/execute.py
 	$(VENV)/bin/jupyter-book build -n -W --keep-going .
 	$(PY) -m pytest tests/test_site.py
+
+pdf: $(STAMP) ## print the built pages into _build/vaebook.pdf (needs Chromium; first `make book`)
+	$(PY) book/print.py
 
 test: $(STAMP) ## check style and types, then run the tests
 	$(PY) -m ruff check .

@@ -21,7 +21,7 @@ from pypdf import PdfReader
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "_build" / "html"
-LEFT_OUT = "script, input, button, a.headerlink"
+LEFT_OUT = "script, input, button, a.headerlink, a.download"
 
 PAGE = """<!doctype html>
 <html lang="en" data-theme="light" data-mode="light">
@@ -33,8 +33,8 @@ PAGE = """<!doctype html>
 .chapter, .contents {{ break-before: page; }}
 .contents :is(ul, p) {{ margin: 0.2em 0 0; padding: 0; list-style: none; }}
 .contents p {{ margin-top: 1em; font-weight: 600; }}
-.contents li {{ display: flex; break-inside: avoid; }}
-.contents li li a {{ padding-left: 2em; }}
+.contents li {{ display: flex; }}
+.contents li > ul {{ flex: 1; padding-left: 2em; }}
 .contents li a {{ flex: 1; color: inherit; text-decoration: none; }}
 @page :first {{ @bottom-center {{ content: none; }} }}
 </style></head>
