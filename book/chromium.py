@@ -19,7 +19,8 @@ NAMES = ["chromium", "chromium-browser", "google-chrome"]
 PROGRAM = next(filter(None, map(shutil.which, NAMES)), None)
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run",
-    "--disable-dev-shm-usage", "--disable-background-networking", "--remote-debugging-port=0",
+    "--disable-background-networking", "--disable-renderer-backgrounding",
+    "--disable-dev-shm-usage", "--remote-debugging-port=0",
 ]  # fmt: skip
 # A page is ready when its formulas are set, its fonts are there and its pictures are decoded.
 READY = """(async () => {

@@ -158,7 +158,7 @@ def print_book(target, only=()):
     """Print the book, or some chapters of it, into a file; return the number of pages."""
     source = SITE.parent / "print.html"
     source.write_text(assemble(only), encoding="utf-8")
-    with Chromium() as page:
+    with Chromium(timeout=1800) as page:  # hundreds of pages, perhaps on a busy machine
         page.open(source.as_uri())
         # Only a printed book tells on which page a section stands, so it is printed twice.
         numbers = page_numbers(print_pdf(page))
