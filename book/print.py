@@ -17,11 +17,12 @@ from urllib.parse import quote, urlsplit
 import yaml
 from bs4 import BeautifulSoup
 from chromium import Chromium
-from pypdf import PdfReader
+from pypdf import PdfReader, PdfWriter
+from pypdf.generic import Fit
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "_build" / "html"
-LEFT_OUT = "script, input, button, a.headerlink, a.download"
+LEFT_OUT = "article :is(script, input, button, a.headerlink, a.download)"
 
 PAGE = """<!doctype html>
 <html lang="en" data-theme="light" data-mode="light">
@@ -56,8 +57,6 @@ def chapters(only=()):
 def article(soup, name, names):
     """Return a page's text, its anchors made unique and its links leading within the book."""
     text = soup.select_one("article.bd-article")
-    for element in text.select(LEFT_OUT):
-        element.decompose()
     here = posixpath.dirname(name)
     for element in text.find_all(id=True):
         element["id"] = anchor(name, element["id"])
@@ -82,20 +81,21 @@ def anchor(name, fragment=""):
     return f"{Path(name).name}--{quote(fragment)}" if fragment else Path(name).name
 
 
-def contents(soup, name):
-    """Return the entries of one page in the table of contents."""
-
-    def entry(heading, target):
-        for link in heading.select("a.headerlink"):
-            link.decompose()
-        text = html.escape(heading.get_text().strip())
-        return f'<a href="#{target}">{text}</a><span class="page" data-to="{target}"></span>'
-
-    lines = [f"<li>{entry(soup.select_one('article h1'), anchor(name))}</li>"]
+def headings(soup, name):
+    """Return the titles of a page and of its sections, each with its anchor."""
+    found = [(soup.select_one("article h1"), anchor(name))]
     for section in soup.select("article section > section:has(> h2)"):
-        lines.append(f"<li>{entry(section.h2, anchor(name, section['id']))}</li>")
-    first, *rest = lines
-    return f"<ul>{first}<li><ul>{''.join(rest)}</ul></li></ul>" if rest else f"<ul>{first}</ul>"
+        found.append((section.h2, anchor(name, section["id"])))
+    return [(title.get_text().strip(), target) for title, target in found]
+
+
+def contents(entries):
+    """Return the entries of one page in the table of contents."""
+    first, *rest = [
+        f'<li><a href="#{target}">{html.escape(title)}</a><span data-to="{target}"></span></li>'
+        for title, target in entries
+    ]
+    return f"<ul>{first}<li><ul>{''.join(rest)}</ul></li></ul>"
 
 
 def head(soups):
@@ -114,62 +114,84 @@ def head(soups):
 
 
 def assemble(only=()):
-    """Return the whole book as one page, for a file in the folder above that of the pages."""
+    """Return the book as one page, for a file above the folder of the pages, and its headings."""
     pages = chapters(only)
     if not pages:
         raise SystemExit(f"no chapter begins with {' or '.join(only)}")
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-    soups, listed, printed, last = {}, [], [], ""
+    soups, entries, listed, printed = {}, {}, [], []
     for _, name in pages:
         path = SITE / f"{name}.html"
         if not path.exists():
             raise SystemExit(f"no page {path.relative_to(ROOT)}: run `make book` first")
         soups[name] = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        for element in soups[name].select(LEFT_OUT):
+            element.decompose()
     for part, name in pages:
-        if part != last:
+        if part not in entries:
+            entries[part] = []
             listed.append(f"<p>{html.escape(part)}</p>")
-            last = part
-        listed.append(contents(soups[name], name))
+        entries[part].append(headings(soups[name], name))
+        listed.append(contents(entries[part][-1]))
         text = article(soups[name], name, soups)
         printed.append(f'<section class="chapter" id="{anchor(name)}">{text}</section>')
     named = {key: html.escape(config[key]) for key in ["title", "author", "copyright"]}
-    return PAGE.format(
+    text = PAGE.format(
         head=head(soups), contents="".join(listed), chapters="\n".join(printed), **named
     )
+    return text, entries
 
 
 def print_pdf(page):
     """Return the open page as a PDF."""
-    look = {"preferCSSPageSize": True, "printBackground": True}
-    answer = page.call("Page.printToPDF", **look, generateDocumentOutline=True)
+    answer = page.call("Page.printToPDF", preferCSSPageSize=True, printBackground=True)
     return base64.b64decode(answer["data"])
 
 
-def page_numbers(pdf):
-    """Return the number of the page on which each anchor of a PDF stands."""
-    reader = PdfReader(io.BytesIO(pdf))
-    found = reader.named_destinations.items()
+def page_numbers(reader):
+    """Return the number of the page, from 1, on which each anchor stands."""
+    places = reader.named_destinations.items()
     return {
-        name.lstrip("/"): reader.get_destination_page_number(place) + 1 for name, place in found
+        name.lstrip("/"): reader.get_destination_page_number(place) + 1 for name, place in places
     }
+
+
+def with_bookmarks(reader, entries):
+    """Return a PDF with bookmarks for its parts, their chapters and the sections of these."""
+    writer, numbers = PdfWriter(clone_from=reader), page_numbers(reader)
+
+    def add(title, target, parent=None):
+        top = Fit.xyz(top=reader.named_destinations[f"/{target}"].top)
+        return writer.add_outline_item(
+            title=title, page_number=numbers[target] - 1, parent=parent, fit=top
+        )
+
+    for part, pages in entries.items():
+        under = add(part, pages[0][0][1]) if part else None
+        for chapter, *sections in pages:
+            chapter = add(*chapter, under)
+            for section in sections:
+                add(*section, chapter)
+    return writer
 
 
 def print_book(target, only=()):
     """Print the book, or some chapters of it, into a file; return the number of pages."""
     source = SITE.parent / "print.html"
-    source.write_text(assemble(only), encoding="utf-8")
+    text, entries = assemble(only)
+    source.write_text(text, encoding="utf-8")
     with Chromium(timeout=1800) as page:  # hundreds of pages, perhaps on a busy machine
         page.open(source.as_uri())
         # Only a printed book tells on which page a section stands, so it is printed twice.
-        numbers = page_numbers(print_pdf(page))
+        numbers = page_numbers(PdfReader(io.BytesIO(print_pdf(page))))
         page.run(
             f"(numbers => document.querySelectorAll('[data-to]').forEach(entry => "
             f"{{ entry.textContent = numbers[entry.dataset.to] }}))({json.dumps(numbers)})"
         )
-        pdf = print_pdf(page)
-    target.write_bytes(pdf)
+        reader = PdfReader(io.BytesIO(print_pdf(page)))
     source.unlink()
-    return len(PdfReader(io.BytesIO(pdf)).pages)
+    with_bookmarks(reader, entries).write(target)
+    return len(reader.pages)
 
 
 def main(argv=None):

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -139,8 +140,8 @@ def test_only_the_page_with_the_live_figure_loads_its_script(site):
 
 def test_book_has_a_title_page_and_bookmarks(pdf):
     assert "Variational Autoencoders, Properly" in " ".join(pdf.pages[0].extract_text().split())
-    assert titles(pdf.outline)[-2:] == ["1. A small chapter", ["1.1. The end"]]
-    assert "Welcome" in titles(pdf.outline)
+    chapters = ["1. A small chapter", ["1.1. The end"]]
+    assert titles(pdf.outline) == ["Welcome", "The only part", chapters]
 
 
 def test_contents_lead_to_the_pages_they_name(pdf):
@@ -162,6 +163,7 @@ def test_contents_lead_to_the_pages_they_name(pdf):
 
 def test_paper_has_what_the_page_folds_away(pdf):
     text = "".join(page.extract_text() for page in pdf.pages[3:])
+    text = unicodedata.normalize("NFKC", text)  # no ligatures
     assert "number_39" in text
     assert "total <- sum(numbers)" in text
     assert "one below zero" in text
@@ -173,7 +175,7 @@ def test_paper_has_what_the_page_folds_away(pdf):
 
 
 def test_every_page_has_text(pdf):
-    assert all(len(page.extract_text()) > 40 for page in pdf.pages)
+    assert all(len(page.extract_text()) > 20 for page in pdf.pages)
 
 
 @pytest.mark.parametrize("media", ["screen", "print"])
