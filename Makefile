@@ -13,7 +13,7 @@ AUDIT  := $(VENV)/.audit/bin/pip-audit
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book test refute torture fuzz audit notebooks alone lab bench gpu constraints clean
+.PHONY: help book pdf test refute torture fuzz audit notebooks alone lab bench gpu constraints clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ book: $(STAMP) ## run every chapter and build the pages into _build/html
 	$(PY) book/execute.py
 	$(VENV)/bin/jupyter-book build -n -W --keep-going .
 	$(PY) -m pytest tests/test_site.py tests/test_back_matter.py tests/test_search.py
+
+pdf: $(STAMP) ## print the built pages into _build/vaebook.pdf (needs Chromium; first `make book`)
+	$(PY) book/print.py
 
 test: $(STAMP) ## check style and types, then run the tests
 	$(PY) -m ruff check .

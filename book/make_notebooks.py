@@ -134,7 +134,7 @@ def read_chapter(path):
                     number("exercise", label[1] if label else id(match), "Exercise {}")
                 elif match["name"] == "math" and label:
                     number("equation", label[1], "({})")
-                elif match["name"] == "figure":
+                elif match["name"] in ("figure", "live-estimators"):
                     number("figure", label[1] if label else id(match), "Fig. {}")
     return chapter
 
@@ -293,6 +293,9 @@ class Translator:
             caption = self.text("\n".join(body))
             number = f"{self.chapter.labels[label]}: " if label else ""
             return [*picture, "", f"*{number}{caption}*"] if caption else picture
+        if name == "live-estimators":
+            caption = self.cell("\n".join(body))
+            return [f"*{self.chapter.labels[label]} (live on the page of this chapter): {caption}*"]
         if name == "table":
             return [f"*{title}*", "", *self.blocks(body)]
         if name == "live":
