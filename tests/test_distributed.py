@@ -106,7 +106,7 @@ def results(tmp_path_factory):
     names = {}
     exec(compile(SCRIPT.replace('"__main__"', '""'), str(script), "exec"), names)
     alone = names["main"]()
-    printed, errors = process.communicate(timeout=120)
+    printed, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)], alone, printed
 
@@ -189,7 +189,7 @@ def test_a_worker_that_is_killed_costs_an_epoch_at_most(tmp_path):
     workers = psutil.Process(launcher.pid).children()
     assert len(workers) == 2
     workers[1].kill()
-    printed, errors = launcher.communicate(timeout=120)
+    printed, errors = launcher.communicate(timeout=600)
     assert launcher.returncode == 0, errors
     history = pd.read_csv(out / "history.csv")
     assert list(history[history.split == "train"].epoch) == list(range(1, EPOCHS + 1))
