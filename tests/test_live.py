@@ -634,7 +634,8 @@ def test_the_books_own_pages_come_alive(browser, name):
     assert not browser.complaints()
     files = browser.run(
         """[...document.querySelectorAll("script[src], link[href], img[src]")]
-        .map((e) => new URL(e.src || e.href).pathname).filter((p) => p.includes("/_static/live/"))"""
+        .map((e) => new URL(e.src || e.href).pathname)
+        .filter((path) => path.includes("/_static/live/"))"""
     )
     added = [Path(urllib.request.url2pathname(file)) for file in files]
     assert 4 <= len(added) <= 6
