@@ -25,7 +25,7 @@ book: $(STAMP) ## run every chapter and build the pages into _build/html
 	$(PY) -m vaebook data kmnist mnist cifar10 fashion_mnist || echo "Some chapters run on a stand-in."
 	$(PY) book/execute.py
 	$(VENV)/bin/jupyter-book build -n -W --keep-going .
-	$(PY) -m pytest tests/test_site.py tests/test_back_matter.py tests/test_search.py
+	$(PY) -m pytest -n auto -m pages
 
 pdf: $(STAMP) ## print the built pages into _build/vaebook.pdf (needs Chromium; first `make book`)
 	$(PY) book/print.py

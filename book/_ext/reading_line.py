@@ -103,6 +103,9 @@ class KeepToTheLine(SphinxPostTransform):
         for bar in self.document.findall(fold):
             bar["label"] = self._in_words(bar["label"])
         self._fold_solutions()
+        for section in self.document.findall(nodes.section):
+            if section["ids"] in (["exercise-content"], ["solution-content"]):
+                section["ids"] = []  # the same in every exercise, where a page has each name once
 
     @staticmethod
     def _in_a_tab(cell):
@@ -214,8 +217,6 @@ class KeepToTheLine(SphinxPostTransform):
         ]
         for solution in solutions:
             title, *rest = solution.children
-            for section in solution.findall(nodes.section):
-                section["ids"] = []  # the same in every solution
             look = {"classes": ["solution"], "ids": solution["ids"]}
             solution.replace_self(fold("", *rest, label=title.astext(), verb=False, **look))
 
