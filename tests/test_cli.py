@@ -375,6 +375,23 @@ def test_after_sigterm_a_run_goes_on_by_the_settings_in_its_folder(
     assert "config.json is damaged" in capsys.readouterr().err
 
 
+ODD_SETTINGS = [("device", {"a": 1}), ("seed", 10**30), ("epochs", "x"), ("latent_dim", 10**13)]
+ODD_SETTINGS += [("beta", []), ("data", 7), ("image_size", [[1], 2]), ("precision", [None])]
+
+
+@pytest.mark.parametrize(("name", "value"), ODD_SETTINGS)
+def test_odd_settings_of_a_run_are_told_in_a_sentence(tmp_path, capsys, name, value):
+    settings = {"data": "digits", "model": "dense", "latent_dim": 2, "epochs": 1, name: value}
+    (tmp_path / "config.json").write_text(json.dumps({"settings": settings}), "utf-8")
+    try:
+        code = main(["train", "--resume", "--out", str(tmp_path)])
+    except SystemExit as end:  # argparse's, after the usage
+        code = end.code
+    assert code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(r"^vaebook: \w+: |^python -m vaebook\S* ?\w*: error: argument --", last), last
+
+
 class Closed(io.StringIO):
     """A stream that nobody reads any more."""
 

@@ -376,3 +376,12 @@ def test_no_builder_of_ones_own_takes_the_name_of_one_that_comes_along():
         with pytest.raises(ValueError, match=r"^thing: expected a builder with a name of its own"):
             vb.register(builder)
     assert BUILDERS["dense_vae"] is before
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("size", [10**13, 10**18, 10**30])
+@pytest.mark.parametrize("builder", [vb.dense_vae, vb.conv_vae])
+def test_a_model_for_which_there_is_no_memory_is_refused_in_a_sentence(builder, size):
+    told = rf"^{builder.__name__}: expected sizes for which there is memory, got [^\n]+$"
+    with pytest.raises(ValueError, match=told):
+        builder((1, 28, 28), size)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 import vaebook as vb
-from vaebook.checks import user_path, wrong
+from vaebook.checks import as_seed, user_path, wrong
 from vaebook.data import NAMES
 from vaebook.models.registry import LIKELIHOODS
 from vaebook.training.checkpoints import write_file
@@ -77,7 +77,7 @@ def _train(arguments: Namespace, out: Path, team: Team) -> None:
         data = vb.load(arguments.data, offline=arguments.offline, image_size=arguments.image_size)
     if team.rank == 0:
         _say(data.source)
-    torch.manual_seed(arguments.seed)
+    torch.manual_seed(as_seed(arguments.seed))
     model = _build(arguments, data.image_shape)
     settings = {name: value for name, value in vars(arguments).items() if name != "command"}
     config = {"data": data.source, "model": model.config, "settings": settings}

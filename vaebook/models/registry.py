@@ -1,5 +1,6 @@
 """The one table of what a file may name: builders of models, and likelihoods."""
 
+import re
 from collections.abc import Callable, Mapping
 from functools import wraps
 from inspect import signature
@@ -49,7 +50,13 @@ def register(thing: Thing) -> Thing:
 
     @wraps(thing)
     def builder(*args: Any, **kwargs: Any) -> Any:
-        model = thing(*args, **kwargs)
+        try:
+            model = thing(*args, **kwargs)
+        except (RuntimeError, TypeError) as error:
+            if not re.search("allocate|overflow|out of memory", str(error), re.IGNORECASE):
+                raise
+            reason = str(error).partition("\n")[0]
+            raise wrong(name, "sizes for which there is memory", reason) from error
         call = signature(thing).bind(*args, **kwargs)
         call.apply_defaults()
         names = call.signature.parameters

@@ -118,7 +118,10 @@ class Begun(Listener):
 
 
 def settings_in(out: Path) -> dict[str, Any]:
-    """Return the settings with which the run in a folder began; a ValueError if there is none."""
+    """Return the settings with which the run in a folder began, as they would be typed.
+
+    Raises a ValueError if there is none.
+    """
     path = out / CONFIG
     if not path.is_file():
         if (out / CHECKPOINT).is_file():
@@ -126,10 +129,11 @@ def settings_in(out: Path) -> dict[str, Any]:
         raise wrong("--resume", "a run in the folder --out", f"{out}, which holds none")
     try:
         settings = json.loads(path.read_text("utf-8"))["settings"]
-        pairs = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
+        sides = {name: "x".join(map(str, v)) for name, v in settings.items() if type(v) is list}
+        typed = {name: None if v is None else str(v) for name, v in settings.items()} | sides
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: it has no settings ({error})") from None
-    return pairs
+    return typed
 
 
 def kept_in(out: Path) -> str:
