@@ -1,8 +1,8 @@
-"""A headless Chromium with one page, driven through its DevTools protocol.
+"""A headless Chromium, driven through its DevTools protocol as a reader would use it.
 
-with Chromium() as page:
-    page.open("file:///…/index.html")
-    page.run("document.title")
+with Chromium() as browser, browser.tab(width=390, dark=True) as tab:
+    tab.open("file:///…/index.html")
+    tab.run("document.title")
 """
 
 import json
@@ -10,12 +10,12 @@ import shutil
 import subprocess
 import tempfile
 import time
-import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import websocket
 
-NAMES = ["chromium", "chromium-browser", "google-chrome"]
+NAMES = ["chromium", "chromium-browser", "google-chrome", "chrome"]
 PROGRAM = next(filter(None, map(shutil.which, NAMES)), None)
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run",
@@ -32,7 +32,7 @@ READY = """(async () => {
 
 
 class Chromium:
-    """A running browser with one page; `with` ends it."""
+    """A running browser; `with` ends it."""
 
     def __init__(self, timeout=300):
         if PROGRAM is None:
@@ -41,25 +41,22 @@ class Chromium:
         command = [PROGRAM, *FLAGS, f"--user-data-dir={self.folder.name}", "about:blank"]
         quiet = subprocess.DEVNULL
         self.process = subprocess.Popen(command, stdout=quiet, stderr=quiet)
-        port = self._port(Path(self.folder.name) / "DevToolsActivePort")
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list") as answer:
-            (target,) = [x for x in json.load(answer) if x["type"] == "page"]
+        port, path = self._where(Path(self.folder.name) / "DevToolsActivePort")
         # A browser lets no page of the web speak to it, so the connection names no origin.
         self.socket = websocket.create_connection(
-            target["webSocketDebuggerUrl"], suppress_origin=True, timeout=timeout
+            f"ws://127.0.0.1:{port}{path}", suppress_origin=True, timeout=timeout
         )
         self.count, self.events = 0, []
-        for domain in ["Page", "Network", "Runtime", "Log"]:
-            self.call(f"{domain}.enable")
 
-    def _port(self, written):
+    def _where(self, written):
+        """Return the port and the path that the browser writes once it listens."""
         started = time.monotonic()
-        while not (written.exists() and written.read_text().count("\n")):
+        while not (written.exists() and len(written.read_text().split()) == 2):
             if time.monotonic() - started > 60 or self.process.poll() is not None:
                 self.process.kill()
                 raise SystemExit("Chromium did not start")
             time.sleep(0.05)
-        return written.read_text().split("\n")[0]
+        return written.read_text().split()
 
     def __enter__(self):
         return self
@@ -70,32 +67,110 @@ class Chromium:
         self.process.wait()
         self.folder.cleanup()
 
-    def call(self, method, **params):
+    def call(self, method, session=None, **params):
         """Send a command and return its result; what happens meanwhile is kept in `events`."""
         self.count += 1
-        self.socket.send(json.dumps({"id": self.count, "method": method, "params": params}))
-        while True:
-            answer = json.loads(self.socket.recv())
-            if answer.get("id") == self.count:
-                if "error" in answer:
-                    raise RuntimeError(f"{method}: {answer['error']['message']}")
-                return answer["result"]
+        message = {"id": self.count, "method": method, "params": params}
+        self.socket.send(json.dumps(message | ({"sessionId": session} if session else {})))
+        while (answer := json.loads(self.socket.recv())).get("id") != self.count:
             self.events.append(answer)
+        if "error" in answer:
+            raise RuntimeError(f"{method}: {answer['error']['message']}")
+        return answer["result"]
+
+    @contextmanager
+    def tab(self, dark=False, **size):
+        """Open an empty tab, which shares nothing with others, of a size as in `Tab.resize`."""
+        context = self.call("Target.createBrowserContext")["browserContextId"]
+        place = {"url": "about:blank", "browserContextId": context}
+        target = self.call("Target.createTarget", **place)["targetId"]
+        session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        tab = Tab(self, session)
+        for domain in ["Page", "Network", "Runtime", "Log"]:
+            tab.call(f"{domain}.enable")
+        tab.resize(**size)
+        tab.show_as(dark=dark)
+        try:
+            yield tab
+        finally:
+            self.call("Target.disposeBrowserContext", browserContextId=context)
+
+
+class Tab:
+    """One tab, with a reader's hands."""
+
+    def __init__(self, browser, session):
+        self.browser, self.session = browser, session
+
+    def call(self, method, **params):
+        return self.browser.call(method, self.session, **params)
+
+    @property
+    def events(self):
+        """What has happened in this tab since it opened its page."""
+        return [event for event in self.browser.events if event.get("sessionId") == self.session]
+
+    def resize(self, width=1400, height=1000, scale=1, phone=False):
+        """Give the window a size in pixels; `scale` is the zoom, and a phone has a touch screen."""
+        size = {"width": round(width / scale), "height": round(height / scale)}
+        size |= {"deviceScaleFactor": scale, "mobile": phone}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        self.call("Emulation.setTouchEmulationEnabled", enabled=phone)
+
+    def show_as(self, media="", dark=False):
+        """Show the page as on a screen or in print, to one who prefers light or dark."""
+        theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", media=media, features=[theme])
 
     def open(self, url):
         """Open a page and wait until it is ready."""
-        self.events.clear()
+        self.browser.events.clear()
         self.call("Page.navigate", url=url)
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
-            self.events.append(json.loads(self.socket.recv()))
+            self.browser.events.append(json.loads(self.browser.socket.recv()))
         self.run(READY)
 
     def run(self, expression):
         """Return the value of a JavaScript expression, awaited."""
-        answer = self.call(
-            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
-        )
-        if "exceptionDetails" in answer:
-            details = answer["exceptionDetails"]
+        how = {"awaitPromise": True, "returnByValue": True}
+        answer = self.call("Runtime.evaluate", expression=expression, **how)
+        if details := answer.get("exceptionDetails"):
             raise RuntimeError(details.get("exception", {}).get("description", details["text"]))
         return answer["result"].get("value")
+
+    def wait(self, condition):
+        """Wait until a JavaScript expression is true, for a minute at most."""
+        end = time.monotonic() + 60
+        while not self.run(condition):
+            if time.monotonic() > end:
+                raise TimeoutError(f"never true: {condition}")
+            time.sleep(0.05)
+
+    def box(self, selector):
+        """Scroll to an element; return its left, its top, its width and its height."""
+        return self.run(
+            f"""(element => {{ element.scrollIntoView({{block: "center"}});
+            const {{x, y, width, height}} = element.getBoundingClientRect();
+            return [x, y, width, height]; }})(document.querySelector({json.dumps(selector)}))"""
+        )
+
+    def press(self, key, times=1, shift=False):
+        """Press and release a key by its name, such as "Tab" or "a"."""
+        text = "\r" if key == "Enter" else key if len(key) == 1 else ""
+        same = {"key": key, "modifiers": 8 if shift else 0}
+        for _ in range(times):
+            self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **same)
+            self.call("Input.dispatchKeyEvent", type="keyUp", **same)
+
+    def drag(self, points, how="mouse"):
+        """Press at the first point, go along the others and release, by mouse or by touch."""
+        for i, (x, y) in enumerate([*points, points[-1]]):
+            down = i < len(points)
+            if how == "mouse":
+                kind = "mouseReleased" if not down else "mouseMoved" if i else "mousePressed"
+                button = {"button": "left", "buttons": int(down), "clickCount": 1}
+                self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **button)
+            else:
+                kind = "touchEnd" if not down else "touchMove" if i else "touchStart"
+                touches = [{"x": x, "y": y}] if down else []
+                self.call("Input.dispatchTouchEvent", type=kind, touchPoints=touches)

@@ -180,7 +180,8 @@ def print_book(target, only=()):
     source = SITE.parent / "print.html"
     text, entries = assemble(only)
     source.write_text(text, encoding="utf-8")
-    with Chromium(timeout=1800) as page:  # hundreds of pages, perhaps on a busy machine
+    # Hundreds of pages, perhaps on a busy machine.
+    with Chromium(timeout=1800) as browser, browser.tab() as page:
         page.open(source.as_uri())
         # Only a printed book tells on which page a section stands, so it is printed twice.
         numbers = page_numbers(PdfReader(io.BytesIO(print_pdf(page))))

@@ -33,6 +33,7 @@ hypothesis.settings.load_profile("vaebook")
 # The models of the tests are small: a second thread would only make the first wait.
 torch.set_num_threads(1)
 
+pytest_plugins = ["tests.browser"]
 
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"

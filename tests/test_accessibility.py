@@ -6,8 +6,6 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from tests.browser import Chromium
-
 SITE = Path(__file__).parent.parent / "_build" / "html"
 PAGES = sorted(p for p in SITE.rglob("*.html") if "_static" not in p.relative_to(SITE).parts)
 # The rules for the web (WCAG 2.2, AA), and what else axe-core can tell.
@@ -33,17 +31,11 @@ def axe():
     pytest.skip("no axe-core here; `pip install axe-core-python` brings it")
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with Chromium() as running:
-        yield running
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @each_page
 def test_axe_finds_nothing(browser, axe, page, theme):
-    with browser.page(dark=theme == "dark") as tab:
+    with browser.tab(dark=theme == "dark") as tab:
         tab.open(page.as_uri())
         # The colours of code are few and the same on every page, so three blocks stand for all;
         # a formula is one thing to a reader, and thousands of elements to the page.
@@ -65,7 +57,7 @@ def test_axe_finds_nothing(browser, axe, page, theme):
 @pytest.mark.parametrize(("width", "zoom"), [(390, 1), (700, 2)], ids=["phone", "zoomed"])
 def test_no_page_scrolls_sideways(browser, width, zoom):
     found = []
-    with browser.page(width=width, scale=zoom) as tab:
+    with browser.tab(width=width, scale=zoom) as tab:
         for page in PAGES:
             tab.open(page.as_uri())
             wider = tab.run(
@@ -78,9 +70,9 @@ def test_no_page_scrolls_sideways(browser, width, zoom):
 def test_no_page_is_heavy(browser):
     found = []
     for page in PAGES:
-        with browser.page() as tab:
+        with browser.tab() as tab:
             tab.open(page.as_uri())
-            asked = [e for e in browser.events if e["method"] == "Network.requestWillBeSent"]
+            asked = [e for e in tab.events if e["method"] == "Network.requestWillBeSent"]
         urls = [urlsplit(e["params"]["request"]["url"]) for e in asked]
         paths = {Path(unquote(url.path)) for url in urls if url.scheme == "file"}
         size = sum(path.stat().st_size for path in paths if path.is_file())
@@ -90,12 +82,12 @@ def test_no_page_is_heavy(browser):
 
 def test_folds_open_by_keyboard_and_by_a_click_on_their_bar(browser):
     page = next(p for p in PAGES if p.name.startswith("07-"))
-    with browser.page() as tab:
+    with browser.tab() as tab:
         tab.open(page.as_uri())
         opened = "document.querySelector('details.fold').open"
         tab.run("document.querySelector('details.fold > summary').focus()")
         assert not tab.run(opened)
-        tab.press("Enter", 13, "\r")
+        tab.press("Enter")
         assert tab.run(opened)
         assert tab.run("document.querySelector('details.fold > summary').innerText").startswith(
             "Hide"
@@ -107,10 +99,10 @@ def test_folds_open_by_keyboard_and_by_a_click_on_their_bar(browser):
 def test_what_the_tab_key_reaches_can_be_seen(browser):
     page = next(p for p in PAGES if p.name.startswith("07-"))
     names, unseen = [], []
-    with browser.page() as tab:
+    with browser.tab() as tab:
         tab.open(page.as_uri())
         for _ in range(70):
-            tab.press("Tab", 9)
+            tab.press("Tab")
             name, outline, visible = tab.run(
                 """(() => {
                     const at = document.activeElement;

@@ -1,23 +1,17 @@
 """The live figure of the two estimators: its numbers are PyTorch's, and a reader can use it."""
 
-import functools
-import http.server
-import importlib.util
 import json
 import math
 import re
 import shutil
-import sys
-import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch.distributions import Normal
 
-pytest.importorskip("websocket", reason="no websocket-client here to drive a browser")
-BOOK = Path(__file__).parents[1] / "book"
+from tests.browser import BOOK, complaints, load, serve
+
 # The page has what the build writes: the figure's picture and caption, and the two files.
 PAGE = """<!doctype html><html lang="en" data-theme="light"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>live</title>
@@ -28,19 +22,7 @@ PAGE = """<!doctype html><html lang="en" data-theme="light"><meta charset="utf-8
 PARAMETERS = ["mean", "std"]
 
 
-def load(name, folder=BOOK):
-    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-chromium = load("chromium")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(chromium.PROGRAM is None, reason="no chromium here"),
-]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -51,51 +33,14 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def server(folder):
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    handler = functools.partial(Quiet, directory=folder)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium.Chromium() as browser:
-        yield browser
-
-
 @pytest.fixture
-def page(browser, folder):
-    size(browser, 1000)
-    browser.open((folder / "page.html").as_uri())
-    return browser
-
-
-def size(browser, width):
-    browser.call(
-        "Emulation.setDeviceMetricsOverride",
-        width=width, height=1200, deviceScaleFactor=1, mobile=width < 500,
-    )  # fmt: skip
-
-
-def press(page, key):
-    for kind in ["keyDown", "keyUp"]:
-        page.call("Input.dispatchKeyEvent", type=kind, key=key, code=key)
+def page(tab, folder):
+    tab.open((folder / "page.html").as_uri())
+    return tab
 
 
 def now(page, key):
     return float(page.run(f"document.querySelector('.handle.{key}').getAttribute('aria-valuenow')"))
-
-
-def place(page, selector):
-    box = f"document.querySelector('{selector}').getBoundingClientRect()"
-    return page.run(f"[{box}.x + {box}.width / 2, {box}.y + {box}.height / 2]")
 
 
 def compute(page, mean=0.3, std=0.8, **others):
@@ -112,22 +57,6 @@ def table(page):
         " [...row.querySelectorAll('td')].map(cell => Number(cell.innerText.replace('−', '-'))))"
     )
     return np.array(rows).reshape(2, 2, 5)
-
-
-def troubles(page):
-    """Return errors of the console and requests to other hosts than the page's own."""
-    found = []
-    for event in page.events:
-        kind, params = event["method"], event["params"]
-        if kind == "Runtime.exceptionThrown" or (
-            kind == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning")
-        ):
-            found.append(params)
-        if kind == "Network.requestWillBeSent":
-            url = params["request"]["url"]
-            if not url.startswith(("file:", "data:", "http://127.0.0.1:")):
-                found.append(url)
-    return found
 
 
 def hill(z):
@@ -204,41 +133,41 @@ def test_still_picture_is_drawn_from_the_same_estimators():
 
 
 @pytest.mark.parametrize("over", ["file", "http"])
-def test_page_shows_the_figure_without_errors_or_other_hosts(browser, folder, server, over):
-    size(browser, 1000)
-    browser.open((folder / "page.html").as_uri() if over == "file" else f"{server}/page.html")
-    found = compute(browser, seed=5)
+def test_page_shows_the_figure_without_errors_or_other_hosts(tab, folder, over):
+    with serve(folder, over) as address:
+        tab.open(f"{address}/page.html")
+    found = compute(tab, seed=5)
     for p in range(2):
         for e, name in enumerate(["pathwise", "score"]):
             g = found[name][p]
             shown = [g["exact"], g["estimates"][0], g["average"], g["variance"], g["exactVariance"]]
-            np.testing.assert_allclose(table(browser)[p, e], shown, rtol=5e-3)
-    assert browser.run("getComputedStyle(document.querySelector('.still')).display") == "none"
-    assert not troubles(browser)
+            np.testing.assert_allclose(table(tab)[p, e], shown, rtol=5e-3)
+    assert tab.run("getComputedStyle(document.querySelector('.still')).display") == "none"
+    assert not complaints(tab)
 
 
 def test_keys_move_the_handles_and_stop_at_the_ends(page):
     assert [now(page, key) for key in PARAMETERS] == [0.3, 0.8]
     page.run("document.querySelector('select').focus()")
     for _ in range(3):  # on to the box, the button and the first handle
-        press(page, "Tab")
-    press(page, "ArrowRight")
+        page.press("Tab")
+    page.press("ArrowRight")
     assert now(page, "mean") == 0.35
-    press(page, "End")
-    press(page, "ArrowUp")
+    page.press("End")
+    page.press("ArrowUp")
     assert now(page, "mean") == 4
-    press(page, "Tab")
-    press(page, "PageDown")
+    page.press("Tab")
+    page.press("PageDown")
     assert now(page, "std") == 0.55
-    press(page, "Home")
-    press(page, "ArrowLeft")
+    page.press("Home")
+    page.press("ArrowLeft")
     assert now(page, "std") == 0.1
     exact = closed_form(4.0, 0.1)[1]
     np.testing.assert_allclose(table(page)[:, 0, 0], exact, rtol=5e-3)
     assert page.run("document.querySelector('.handle.std').getAttribute('aria-valuetext')") == (
         "σ = 0.10"
     )
-    assert not troubles(page)
+    assert not complaints(page)
 
 
 def test_what_is_said_has_the_numbers(page):
@@ -256,17 +185,9 @@ def test_handles_are_dragged(page, kind):
     scene = page.run("document.querySelector('.scene').clientWidth")
     for key in PARAMETERS:
         before = now(page, key)
-        x, y = place(page, f".handle.{key} .knob")
-        to = x + 0.05 * scene
-        if kind == "mouse":
-            look = {"button": "left", "buttons": 1, "clickCount": 1}
-            page.call("Input.dispatchMouseEvent", type="mousePressed", x=x, y=y, **look)
-            page.call("Input.dispatchMouseEvent", type="mouseMoved", x=to, y=y, **look)
-            page.call("Input.dispatchMouseEvent", type="mouseReleased", x=to, y=y, **look)
-        else:
-            for step, points in [("Start", [x]), ("Move", [to]), ("End", [])]:
-                touches = [{"x": at, "y": y} for at in points]
-                page.call("Input.dispatchTouchEvent", type=f"touch{step}", touchPoints=touches)
+        x, y, width, height = page.box(f".handle.{key} .knob")
+        start = x + width / 2, y + height / 2
+        page.drag([start, (start[0] + 0.05 * scene, start[1])], kind)
         # The scene is 10 units wide.
         assert now(page, key) == pytest.approx(before + 0.5, abs=0.02)
 
@@ -285,21 +206,21 @@ def test_baseline_draws_and_new_draws_change_what_they_should(page):
     page.run("(s => {s.value = 16; s.dispatchEvent(new Event('change'))})"
              "(document.querySelector('select'))")  # fmt: skip
     np.testing.assert_allclose(table(page)[:, :, 4], again[:, :, 4] / 4, rtol=1e-2)
-    assert not troubles(page)
+    assert not complaints(page)
 
 
 def test_narrow_screen_needs_no_sideways_scrolling(page):
-    size(page, 390)
+    page.resize(width=390, height=1200, phone=True)
     page.run("new Promise(done => setTimeout(done, 200))")
     assert page.run("document.documentElement.scrollWidth") <= 390
     assert page.run("document.querySelector('.numbers').scrollWidth") <= 374
 
 
 def test_paper_and_a_blocked_script_get_the_picture(page, folder):
-    page.call("Emulation.setEmulatedMedia", media="print")
+    page.show_as("print")
     shown = "['.still', '.live'].map(s => getComputedStyle(document.querySelector(s)).display)"
     assert page.run(shown) == ["block", "none"]
-    page.call("Emulation.setEmulatedMedia", media="")
+    page.show_as()
     text = PAGE.replace('src="estimators.js"', 'src="missing.js"')
     (folder / "blocked.html").write_text(text, encoding="utf-8")
     page.open((folder / "blocked.html").as_uri())

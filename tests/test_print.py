@@ -1,37 +1,25 @@
 """The pages on paper, tried on a small book that is built like the large one."""
 
-import importlib.util
 import io
 import re
 import shutil
 import subprocess
 import sys
 import unicodedata
-from pathlib import Path
 
 import pytest
+
+from tests.browser import BOOK, load
 
 pypdf = pytest.importorskip("pypdf", reason="no pypdf here to read what was printed")
 pytest.importorskip("websocket", reason="no websocket-client here to drive a browser")
 pytest.importorskip("jupyter_book", reason="no jupyter-book here to build a page")
-ROOT = Path(__file__).parents[1]
-BOOK = ROOT / "book"
+ROOT = BOOK.parent
 
 
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, BOOK / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-chromium = load("chromium")
+load("chromium")  # which the next one imports by its name
 printing = load("print")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(chromium.PROGRAM is None, reason="no chromium here"),
-]
+pytestmark = pytest.mark.slow
 
 HEAD = "---\nfile_format: mystnb\nkernelspec:\n  name: python3\n  display_name: Python 3\n---\n\n"
 LONG = "total = " + " + ".join(f"number_{i}" for i in range(40))
@@ -93,9 +81,11 @@ def site(tmp_path_factory):
     config = config.replace("execute_notebooks: cache", 'execute_notebooks: "off"')
     (root / "_config.yml").write_text(config, encoding="utf-8")
     (root / "_toc.yml").write_text(TOC, encoding="utf-8")
-    for name in ["_static", "_ext"]:
+    for name in ["_static", "_ext", "_templates"]:
         shutil.copytree(BOOK / name, root / "book" / name)
+    shutil.copy(ROOT / "pyproject.toml", root)
     shutil.copy(BOOK / "references.bib", root / "book")
+    (root / "book" / "glossary.yml").write_text("[]", encoding="utf-8")
     (root / "book" / "r").mkdir()
     (root / "book" / "r" / "small.R").write_text("total <- sum(numbers)\n", encoding="utf-8")
     for name, text in PAGES.items():
@@ -118,12 +108,6 @@ def pdf(site, tmp_path_factory):
     reader = pypdf.PdfReader(target)
     assert pages == len(reader.pages)
     return reader
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium.Chromium() as browser:
-        yield browser
 
 
 def titles(outline):
@@ -179,30 +163,26 @@ def test_every_page_has_text(pdf):
 
 
 @pytest.mark.parametrize("media", ["screen", "print"])
-def test_code_wraps_on_paper(browser, site, media):
-    browser.open((site / "book" / "08-small.html").as_uri())
-    browser.call("Emulation.setEmulatedMedia", media=media)
-    browser.call(
-        "Emulation.setDeviceMetricsOverride",
-        width=665, height=940, deviceScaleFactor=1, mobile=False,
-    )  # fmt: skip
-    overhang = browser.run(
+def test_code_wraps_on_paper(tab, site, media):
+    tab.open((site / "book" / "08-small.html").as_uri())
+    tab.show_as(media)
+    tab.resize(width=665, height=940)
+    overhang = tab.run(
         "Math.max(...[...document.querySelectorAll('pre')].map(x => x.scrollWidth - x.clientWidth))"
     )
     # The line is long enough to be cut, were it not wrapped.
     assert overhang > 100 if media == "screen" else overhang <= 1
 
 
-def test_dark_page_prints_light_and_is_dark_again(browser, site):
-    dark = {"name": "prefers-color-scheme", "value": "dark"}
-    browser.call("Emulation.setEmulatedMedia", media="", features=[dark])
-    browser.open((site / "book" / "08-small.html").as_uri())
+def test_dark_page_prints_light_and_is_dark_again(tab, site):
+    tab.show_as(dark=True)
+    tab.open((site / "book" / "08-small.html").as_uri())
     theme = "document.documentElement.dataset.theme"
-    assert browser.run(theme) == "dark"
-    browser.run(f"void addEventListener('beforeprint', () => {{ window.printed = {theme} }})")
-    reader = pypdf.PdfReader(io.BytesIO(printing.print_pdf(browser)))
-    assert browser.run("window.printed") == "light"
-    assert browser.run(theme) == "dark"
+    assert tab.run(theme) == "dark"
+    tab.run(f"void addEventListener('beforeprint', () => {{ window.printed = {theme} }})")
+    reader = pypdf.PdfReader(io.BytesIO(printing.print_pdf(tab)))
+    assert tab.run("window.printed") == "light"
+    assert tab.run(theme) == "dark"
     text = "".join(page.extract_text() for page in reader.pages)
     assert "one below zero" in text
     assert "total <- sum(numbers)" in text

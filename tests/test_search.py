@@ -3,18 +3,14 @@
 import functools
 import json
 import re
-import shutil
-import subprocess
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
 
+from tests.browser import complaints, serve
+
 SITE = Path(__file__).parent.parent / "_build" / "html"
-NAMES = ["chromium", "chromium-browser", "google-chrome"]
-BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
 
 pytestmark = [
     pytest.mark.slow,
@@ -23,55 +19,32 @@ pytestmark = [
         reason="no built pages here; `make book` makes them",
     ),
 ]
-in_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium here to open the pages in")
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    """Serves files without a line for each on the terminal."""
-
-    def log_message(self, format, *args):
-        pass
 
 
 @pytest.fixture(scope="module", params=["file", "http"])
 def site(request):
     """The address of the pages: on this disk, or of a server."""
-    if request.param == "file":
-        yield SITE.as_uri()
-        return
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(SITE)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serve(SITE, request.param) as address:
+        yield address
 
 
-def visit(address, tmp_path):
-    """Return a page as it stands once its scripts have run, and what went wrong on the console."""
-    done = subprocess.run(
-        [
-            BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}",
-            "--window-size=1200,900", "--virtual-time-budget=5000", "--enable-logging=stderr",
-            "--dump-dom", address,
-        ],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    said = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
-    errors = [
-        line for line in said if re.search(r"error|not allowed|fail|refused|blocked", line, re.I)
-    ]
-    return BeautifulSoup(done.stdout, "html.parser"), errors
+def visit(browser, address, done="true"):
+    """Return a page as it stands once a condition is true; its console has nothing to say."""
+    with browser.tab() as tab:
+        tab.open(address)
+        tab.wait(done)
+        assert not complaints(tab)
+        return BeautifulSoup(tab.run("document.documentElement.outerHTML"), "html.parser")
 
 
 @pytest.fixture(scope="module")
-def search(site, tmp_path_factory):
+def search(browser, site):
     """A function that returns the results of a search, as the page shows them."""
 
     @functools.cache
     def results(query):
-        soup, errors = visit(f"{site}/search.html?q={query}", tmp_path_factory.mktemp("browser"))
-        assert not errors
-        assert soup.select_one("#search-count[aria-live]").text
+        said = "document.querySelector('#search-count[aria-live]').textContent"
+        soup = visit(browser, f"{site}/search.html?q={query}", said)
         return soup.select("#search-results li")
 
     return results
@@ -87,7 +60,6 @@ FIRST = {
 }
 
 
-@in_browser
 @pytest.mark.parametrize("query", FIRST)
 def test_the_section_that_teaches_a_word_comes_first(search, query):
     first = search(query)[0]
@@ -96,7 +68,6 @@ def test_the_section_that_teaches_a_word_comes_first(search, query):
     assert len(first.select_one(".search-excerpt").text) > 60
 
 
-@in_browser
 def test_words_are_found_whole_and_in_their_other_forms(search):
     for item in search("KL"):
         assert {mark.text.lower().removesuffix("s") for mark in item.select("mark")} == {"kl"}
@@ -104,7 +75,6 @@ def test_words_are_found_whole_and_in_their_other_forms(search):
     assert "interpolation" in marks
 
 
-@in_browser
 def test_results_show_no_latex_and_a_name_is_one_word(search):
     for query in ["reparameterization", "nn_conv2d"]:
         for item in search(query):
@@ -115,11 +85,9 @@ def test_results_show_no_latex_and_a_name_is_one_word(search):
                 assert {mark.text for mark in item.select("mark")} == {"nn_conv2d"}
 
 
-@in_browser
-def test_the_page_marks_the_word_and_shows_its_section(site, search, tmp_path):
+def test_the_page_marks_the_word_and_shows_its_section(browser, site, search):
     link = search("reparameterization")[0].a["href"]
-    soup, errors = visit(f"{site}/{link}", tmp_path)
-    assert not errors
+    soup = visit(browser, f"{site}/{link}", "document.querySelector('.highlighted')")
     section = soup.find(id=link.partition("#")[2])
     assert {m.text.lower() for m in section.select(".highlighted")} >= {"reparameterization"}
     assert all(
@@ -127,10 +95,9 @@ def test_the_page_marks_the_word_and_shows_its_section(site, search, tmp_path):
     )
 
 
-@in_browser
-def test_what_nobody_wrote_is_not_found_and_the_page_says_so(site, tmp_path):
-    soup, errors = visit(f"{site}/search.html?q=xyzzyplugh", tmp_path)
-    assert not errors
+def test_what_nobody_wrote_is_not_found_and_the_page_says_so(browser, site):
+    said = "document.querySelector('#search-count').textContent"
+    soup = visit(browser, f"{site}/search.html?q=xyzzyplugh", said)
     assert not soup.select("#search-results li")
     assert "Nothing found" in soup.select_one("#search-count").text
 
