@@ -13,7 +13,7 @@ AUDIT  := $(VENV)/.audit/bin/pip-audit
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book pdf test refute torture fuzz audit notebooks alone lab bench gpu constraints clean
+.PHONY: help book accessible pdf test refute torture fuzz audit notebooks alone lab bench gpu constraints clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ book: $(STAMP) ## run every chapter and build the pages into _build/html
 	$(PY) book/execute.py
 	$(VENV)/bin/jupyter-book build -n -W --keep-going .
 	$(PY) -m pytest -n auto -m pages
+
+accessible: $(STAMP) ## look at every built page with axe-core, light and dark (10 minutes)
+	$(PY) -m pytest -n auto -m "every_page or pages" tests/test_accessibility.py
 
 pdf: $(STAMP) ## print the built pages into _build/vaebook.pdf (needs Chromium; first `make book`)
 	$(PY) book/print.py

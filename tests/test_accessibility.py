@@ -14,12 +14,18 @@ RULES = [
 ]  # fmt: skip
 MAX_BYTES = 3_500_000
 
+# A page of each kind, for every build; the others take minutes.
+SAMPLE = ["00-welcome", "02-inside-the-latent-space", "08-two-gradients", "plot", "search"]
+
 pytestmark = pytest.mark.skipif(not PAGES, reason="no built pages here; `make book` makes them")
 
 
-def each_page(function):
-    names = [page.relative_to(SITE).as_posix() for page in PAGES]
-    return pytest.mark.parametrize("page", PAGES, ids=names)(function)
+def each_page_and_theme():
+    for page in PAGES:
+        kind = pytest.mark.pages if page.stem in SAMPLE else pytest.mark.every_page
+        for theme in ("light", "dark"):
+            name = f"{page.relative_to(SITE).as_posix()}-{theme}"
+            yield pytest.param(page, theme, marks=kind, id=name)
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +38,7 @@ def axe():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@each_page
+@pytest.mark.parametrize(("page", "theme"), each_page_and_theme())
 def test_axe_finds_nothing(browser, axe, page, theme):
     with browser.tab(dark=theme == "dark") as tab:
         tab.open(page.as_uri())
@@ -54,6 +59,7 @@ def test_axe_finds_nothing(browser, axe, page, theme):
     assert not found, "\n".join(found)
 
 
+@pytest.mark.pages
 @pytest.mark.parametrize(("width", "zoom"), [(390, 1), (700, 2)], ids=["phone", "zoomed"])
 def test_no_page_scrolls_sideways(browser, width, zoom):
     found = []
@@ -67,6 +73,7 @@ def test_no_page_scrolls_sideways(browser, width, zoom):
     assert not found, "\n".join(found)
 
 
+@pytest.mark.pages
 def test_no_page_is_heavy(browser):
     found = []
     for page in PAGES:
@@ -80,6 +87,7 @@ def test_no_page_is_heavy(browser):
     assert not found, "\n".join(found)
 
 
+@pytest.mark.pages
 def test_folds_open_by_keyboard_and_by_a_click_on_their_bar(browser):
     page = next(p for p in PAGES if p.name.startswith("07-"))
     with browser.tab() as tab:
@@ -96,6 +104,7 @@ def test_folds_open_by_keyboard_and_by_a_click_on_their_bar(browser):
         assert tab.run("document.querySelector('details.solution').open")
 
 
+@pytest.mark.pages
 def test_what_the_tab_key_reaches_can_be_seen(browser):
     page = next(p for p in PAGES if p.name.startswith("07-"))
     names, unseen = [], []

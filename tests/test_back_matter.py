@@ -66,6 +66,7 @@ def test_citation_file_has_what_the_format_requires():
 # --- the pages at the back ------------------------------------------------------------------
 
 
+@pytest.mark.pages
 @built
 def test_glossary_leads_from_each_term_to_a_section_that_has_it(chapters):
     soup = chapters["82-glossary"]
@@ -79,12 +80,14 @@ def test_glossary_leads_from_each_term_to_a_section_that_has_it(chapters):
         assert any(name.lower() in said for name in names), entry["term"]
 
 
+@pytest.mark.pages
 @built
 def test_glossary_has_every_symbol_in_its_table(chapters):
     rows = chapters["82-glossary"].select("table tbody tr")
     assert len(rows) == sum("symbol" in term for term in TERMS)
 
 
+@pytest.mark.pages
 @built
 def test_index_leads_to_terms_and_to_names_of_the_package():
     links = {a.text: a["href"] for a in page("genindex.html").select(".genindextable a")}
@@ -95,6 +98,7 @@ def test_index_leads_to_terms_and_to_names_of_the_package():
     assert "vb" in [span.text for span in page(chapter).find(id=anchor).select("pre span")]
 
 
+@pytest.mark.pages
 @built
 def test_the_contents_end_with_the_index_and_lead_to_the_pages_at_the_back(chapters):
     links = [a["href"].rsplit("/", 1)[-1] for a in chapters["90-references"].select("nav a[href]")]
@@ -107,6 +111,7 @@ def test_the_contents_end_with_the_index_and_lead_to_the_pages_at_the_back(chapt
         assert name in links
 
 
+@pytest.mark.pages
 @built
 def test_list_of_figures_has_each_figure_with_its_number_and_a_small_picture(chapters):
     drawn = {
@@ -121,6 +126,7 @@ def test_list_of_figures_has_each_figure_with_its_number_and_a_small_picture(cha
     assert all(picture["alt"] for picture in pictures)
 
 
+@pytest.mark.pages
 @built
 def test_build_record_names_each_notebook_and_the_version_of_pytorch(chapters):
     soup = chapters["86-how-it-was-built"]
@@ -133,6 +139,7 @@ def test_build_record_names_each_notebook_and_the_version_of_pytorch(chapters):
     assert {"torch", "Python"} <= {cell[0] for cell in cells}
 
 
+@pytest.mark.pages
 @built
 def test_references_have_the_labels_of_their_citations(chapters):
     labels = {
@@ -157,6 +164,7 @@ def test_references_have_the_labels_of_their_citations(chapters):
 # --- every page -----------------------------------------------------------------------------
 
 
+@pytest.mark.pages
 @built
 def test_each_page_describes_itself_and_tells_version_and_date(chapters):
     seen = []
@@ -173,6 +181,7 @@ def test_each_page_describes_itself_and_tells_version_and_date(chapters):
     assert len(set(seen)) == len(seen)
 
 
+@pytest.mark.pages
 @built
 def test_the_download_menu_offers_the_notebook_beside_the_chapter(chapters):
     for path in BOOK.glob("*.ipynb"):
@@ -181,6 +190,7 @@ def test_the_download_menu_offers_the_notebook_beside_the_chapter(chapters):
         assert offered.cells[0].source == nbformat.read(path, as_version=4).cells[0].source
 
 
+@pytest.mark.pages
 @built
 def test_without_an_address_nothing_speaks_of_one(chapters):
     assert not (SITE / "sitemap.xml").exists()

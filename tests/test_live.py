@@ -23,7 +23,7 @@ SCRIPTS = ROOT / "book" / "_static" / "live"
 SITE = ROOT / "_build" / "html"
 
 live_figures = load("live_figures", ROOT / "book" / "_ext")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.pages]
 
 PAGE = """<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">
 <meta name="viewport" content="width=device-width"><link rel="stylesheet" href="live.css">

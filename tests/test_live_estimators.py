@@ -22,7 +22,7 @@ PAGE = """<!doctype html><html lang="en" data-theme="light"><meta charset="utf-8
 PARAMETERS = ["mean", "std"]
 
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.pages]
 
 
 @pytest.fixture(scope="module")

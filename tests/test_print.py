@@ -19,7 +19,7 @@ ROOT = BOOK.parent
 
 load("chromium")  # which the next one imports by its name
 printing = load("print")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.pages]
 
 HEAD = "---\nfile_format: mystnb\nkernelspec:\n  name: python3\n  display_name: Python 3\n---\n\n"
 LONG = "total = " + " + ".join(f"number_{i}" for i in range(40))

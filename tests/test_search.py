@@ -14,6 +14,7 @@ SITE = Path(__file__).parent.parent / "_build" / "html"
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.pages,
     pytest.mark.skipif(
         not (SITE / "search-index.js").exists(),
         reason="no built pages here; `make book` makes them",

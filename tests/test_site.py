@@ -9,9 +9,12 @@ from bs4 import BeautifulSoup
 
 SITE = Path(__file__).parent.parent / "_build" / "html"
 
-pytestmark = pytest.mark.skipif(
-    not (SITE / "index.html").exists(), reason="no built pages here; `make book` makes them"
-)
+pytestmark = [
+    pytest.mark.pages,
+    pytest.mark.skipif(
+        not (SITE / "index.html").exists(), reason="no built pages here; `make book` makes them"
+    ),
+]
 
 # What a browser fetches by itself, by tag and attribute. <a href> is the reader's own choice.
 FETCHED = {
