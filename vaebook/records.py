@@ -11,7 +11,7 @@ RESULTS = Path(__file__).with_name("results")
 
 
 def results(name: str) -> Any:
-    """Return what a long run of the book has measured, by the name of its file or folder.
+    """Return what a long run of the book has measured, by the `name` of its file or folder.
 
     A ``.csv`` file is returned as a pandas DataFrame, a ``.json`` file as a dict or list, and a
     folder, such as ``"table"``, as a list of what its files hold, in the order of their names. The
