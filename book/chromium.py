@@ -141,7 +141,7 @@ class Tab:
     def wait(self, condition):
         """Wait until a JavaScript expression is true, for a minute at most."""
         end = time.monotonic() + 60
-        while not self.run(condition):
+        while not self.run(f"Boolean({condition})"):  # an element itself has no value here
             if time.monotonic() > end:
                 raise TimeoutError(f"never true: {condition}")
             time.sleep(0.05)

@@ -1,30 +1,20 @@
 """The chapters' sources, their notebooks and their R halves."""
 
-import importlib.util
 import re
 import shutil
 import statistics
 import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 import yaml
 
-ROOT = Path(__file__).parent.parent
-BOOK = ROOT / "book"
+from tests.browser import BOOK, load
+
+ROOT = BOOK.parent
 # The first page and the last two have no lesson to sum up and nothing to exercise.
 NO_LESSON = {"00-welcome", "85-what-this-book-claims", "90-references"}
-
-
-def load(name):
-    """Import a script of the book's folder."""
-    spec = importlib.util.spec_from_file_location(name, BOOK / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 make_notebooks = load("make_notebooks")

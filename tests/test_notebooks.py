@@ -6,7 +6,6 @@ import importlib.util
 import json
 import re
 import shutil
-import sys
 import zipfile
 from email import message_from_bytes
 from importlib.metadata import distribution, packages_distributions
@@ -18,7 +17,8 @@ from nbclient import NotebookClient
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-BOOK = Path(__file__).parents[1] / "book"
+from tests.browser import BOOK, load
+
 NOTEBOOKS = {path.stem: path for path in sorted(BOOK.glob("*.ipynb"))}
 QUICK = ["04-why-a-bound", "80-from-r-torch-to-pytorch", "85-what-this-book-claims"]
 LONG = [pytest.param(name, marks=pytest.mark.alone) for name in NOTEBOOKS if name not in QUICK]
@@ -190,10 +190,7 @@ The end.
 @pytest.fixture
 def translated(tmp_path, monkeypatch):
     """Return a function from an address of the repository to the notebook of the chapter above."""
-    spec = importlib.util.spec_from_file_location("make_notebooks", BOOK / "make_notebooks.py")
-    make_notebooks = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, make_notebooks)
-    spec.loader.exec_module(make_notebooks)
+    make_notebooks = load("make_notebooks")
     folder = tmp_path / "book"
     folder.mkdir()
     shutil.copy(BOOK / "references.bib", folder)

@@ -99,7 +99,7 @@ def site(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pdf(site, tmp_path_factory):
+def pdf(browser, site, tmp_path_factory):  # skipped where there is no browser
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(printing, "ROOT", site.parents[1])
         patch.setattr(printing, "SITE", site)

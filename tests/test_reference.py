@@ -1,19 +1,17 @@
 """Every public name tells what a reader needs: purpose, arguments, errors, an example, a page."""
 
 import ast
-import importlib.util
 import inspect
 import re
-import sys
 import textwrap
-from pathlib import Path
 
 import pytest
 
 import vaebook as vb
+from tests.browser import BOOK, load
 from vaebook import checks
 
-ROOT = Path(__file__).parent.parent
+ROOT = BOOK.parent
 PLACES = [(room, name) for room in (vb, vb.plot) for name in room.__all__]
 THINGS = {f"{room.__name__}.{name}": getattr(room, name) for room, name in PLACES}
 DOCUMENTED = {name: thing for name, thing in THINGS.items() if callable(thing)}
@@ -35,11 +33,7 @@ each_thing = pytest.mark.parametrize("name", DOCUMENTED)
 @pytest.fixture(scope="module")
 def reference():
     """The extension that makes the pages."""
-    spec = importlib.util.spec_from_file_location("reference", ROOT / "book/_ext/reference.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load("reference", BOOK / "_ext")
 
 
 def docstring(name):

@@ -1,16 +1,12 @@
 """Tables that pandas has made, as the pages show them."""
 
-import sys
-from pathlib import Path
-
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "book" / "_ext"))
-from tables import tidy
+from tests.browser import BOOK, load
 
-sys.path.pop(0)
+tidy = load("tables", BOOK / "_ext").tidy
 
 
 def rows(html):
