@@ -88,6 +88,7 @@ class Chromium:
         tab = Tab(self, session)
         for domain in ["Page", "Network", "Runtime", "Log"]:
             tab.call(f"{domain}.enable")
+        tab.call("Page.setLifecycleEventsEnabled", enabled=True)
         tab.resize(**size)
         tab.show_as(dark=dark)
         try:
@@ -125,8 +126,9 @@ class Tab:
     def open(self, url):
         """Open a page and wait until it is ready."""
         self.browser.events.clear()
-        self.call("Page.navigate", url=url)
-        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
+        # The load of an empty tab may be told of late: this page's is known by its loader.
+        loaded = {"name": "load", "loaderId": self.call("Page.navigate", url=url)["loaderId"]}
+        while not any(loaded.items() <= event["params"].items() for event in self.events):
             self.browser.events.append(json.loads(self.browser.socket.recv()))
         self.run(READY)
 

@@ -38,7 +38,7 @@ def axe():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("page", "theme"), each_page_and_theme())
+@pytest.mark.parametrize(("page", "theme"), list(each_page_and_theme()))
 def test_axe_finds_nothing(browser, axe, page, theme):
     with browser.tab(dark=theme == "dark") as tab:
         tab.open(page.as_uri())
