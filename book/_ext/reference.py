@@ -31,6 +31,7 @@ PLACES += [f"vaebook.{n}" for n in ("plot", "data", "likelihoods", "fidelity", "
 USED = re.compile(r"\b(?:vb|vaebook)((?:\.\w+)+)|`([A-Z]\w+)`")  # in a chapter's source
 DOTTED = r'(?:<span class="o">\.</span><span class="n">\w+</span>)+'
 CODE = re.compile(rf'<span class="n">vb</span>{DOTTED}')  # as it is highlighted
+OPENED = '<span class="sig-paren">(</span>\n\n'
 QUOTED = re.compile(r"(?<![`:\w])`([^`<>]+)`(?!`)(?=(\w?))")  # in a docstring
 CHAPTER = re.compile(r"([Cc]hapter)\s+\*([^*]+)\*")  # there, too
 
@@ -256,7 +257,9 @@ def link_code(app, page, template, context, doctree):
         return f'<a class="reference internal" href="{url}" title="{name}">{match[0]}</a>'
 
     if "body" in context:
-        context["body"] = CODE.sub(linked, context["body"])
+        body = CODE.sub(linked, context["body"])
+        # Sphinx breaks a long signature into a list of definitions without a term.
+        context["body"] = body.replace(OPENED + "<dl>", OPENED + '<dl role="presentation">')
 
 
 def setup(app):
