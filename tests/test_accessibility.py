@@ -59,7 +59,7 @@ def test_axe_finds_nothing(browser, axe, page, theme):
     assert not found, "\n".join(found)
 
 
-@pytest.mark.pages
+@pytest.mark.every_page
 @pytest.mark.parametrize(("width", "zoom"), [(390, 1), (700, 2)], ids=["phone", "zoomed"])
 def test_no_page_scrolls_sideways(browser, width, zoom):
     found = []
@@ -73,7 +73,7 @@ def test_no_page_scrolls_sideways(browser, width, zoom):
     assert not found, "\n".join(found)
 
 
-@pytest.mark.pages
+@pytest.mark.every_page
 def test_no_page_is_heavy(browser):
     found = []
     for page in PAGES:
