@@ -22,11 +22,13 @@ FLAGS = [
     "--disable-background-networking", "--disable-renderer-backgrounding",
     "--disable-dev-shm-usage", "--remote-debugging-port=0",
 ]  # fmt: skip
-# A page is ready when its formulas are set, its fonts are there and its pictures are decoded.
+# A page is ready when its formulas are set, its fonts are there and its pictures are decoded,
+# except those that load only when a reader comes near.
 READY = """(async () => {
     await window.MathJax?.startup?.promise;
     await document.fonts.ready;
-    await Promise.all(Array.from(document.images, (image) => image.decode().catch(() => null)));
+    const pictures = document.querySelectorAll("img:not([loading=lazy])");
+    await Promise.all(Array.from(pictures, (image) => image.decode().catch(() => null)));
     return true;
 })()"""
 

@@ -61,6 +61,7 @@ def article(soup, name, names):
     for element in text.find_all(id=True):
         element["id"] = anchor(name, element["id"])
     for image in text.find_all("img"):
+        image.attrs.pop("loading", None)  # no reader of paper comes near
         if not image["src"].startswith("data:"):
             image["src"] = posixpath.normpath(posixpath.join("html", here, image["src"]))
     for link in text.find_all("a", href=True):
