@@ -225,6 +225,11 @@ class Commands(SphinxDirective):
 # --- links --------------------------------------------------------------------------------------
 
 
+def parsable(app, what, name, thing, options, signature, returned):
+    """Write a default that is made anew as dots, with which a signature is Python again."""
+    return signature and signature.replace("<factory>", "..."), returned
+
+
 def shorten(app, doctree):
     """Show names as readers type them: ``vb.plot.tile``."""
     for place in doctree.findall(addnodes.desc_addname):
@@ -268,6 +273,7 @@ def setup(app):
     app.add_directive("room", Room)
     app.add_directive("commands", Commands)
     app.connect("autodoc-process-docstring", finish, priority=900)  # after napoleon
+    app.connect("autodoc-process-signature", parsable)
     app.connect("doctree-read", shorten)
     app.connect("doctree-resolved", link_text)
     app.connect("html-page-context", link_code)
