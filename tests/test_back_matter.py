@@ -74,10 +74,12 @@ def test_glossary_leads_from_each_term_to_a_section_that_has_it(chapters):
     for term in soup.select("dl dt"):
         name, anchor = unquote(term.find_next("dd").select("a.internal")[-1]["href"]).split("#")
         section = page(f"book/{name}").find(id=anchor)
-        entry = next(t for t in TERMS if term.text.startswith(t["term"]))
-        said = section.text.lower()
-        names = [entry["term"], *entry.get("also", []), entry.get("section", entry["term"])]
-        assert any(name.lower() in said for name in names), entry["term"]
+        entry = max(
+            (t for t in TERMS if term.text.startswith(t["term"])), key=lambda t: len(t["term"])
+        )
+        names = [entry["term"], *entry.get("also", []), *entry.get("finds", [])]
+        assert any(name.lower() in section.text.lower() for name in names), entry["term"]
+        assert "further-reading" not in anchor
 
 
 @pytest.mark.pages
@@ -134,6 +136,9 @@ def test_build_record_names_each_notebook_and_the_version_of_pytorch(chapters):
     linked = {Path(a["href"]).stem for a in times.select("a")}
     assert linked == {path.stem for path in BOOK.glob("*.ipynb")}
     assert "training and" in data.text
+    *each, together = [row.select("td")[-1].text for row in times.select("tbody tr")]
+    seconds = [float(t.split()[0]) * (60 if "min" in t else 1) for t in [*each, together]]
+    assert sum(seconds[:-1]) == pytest.approx(seconds[-1], rel=0.02)
     cells = [row.text.split() for row in versions.select("tbody tr")]
     assert ["vaebook", VERSION] in cells
     assert {"torch", "Python"} <= {cell[0] for cell in cells}

@@ -317,7 +317,7 @@ def test_a_draw_comes_from_the_posterior(tab, files, model):
     mean, std = np.array(cell(tab, 1)), np.array(cell(tab, 2))
     draws = []
     for _ in range(20):
-        click(tab, "Draw from the posterior")
+        click(tab, "Draw a code from the posterior")
         settle(tab)
         draws.append(numbers(text(tab, ".live-shown"))[:2])
         z = torch.tensor(draws[-1:])
@@ -332,7 +332,7 @@ def test_an_empty_pad_shows_the_prior(tab, files, model):
     tab.open(f"{files}/draw-your-own.html")
     for draws in (0, 1):
         for _ in range(draws):
-            click(tab, "Draw from the posterior")
+            click(tab, "Draw a code from the posterior")
         settle(tab)
         assert cell(tab, 1) == [0, 0]
         assert cell(tab, 2) == [1, 1]
@@ -373,16 +373,26 @@ def test_odd_drawings_have_finite_numbers(tab, files, stroke):
     assert "NaN" not in tab.run("document.body.textContent")
 
 
-def test_what_is_no_digit_costs_more(tab, files):
+CROSS = [[(0.2, 0.2), (0.8, 0.8)], [(0.8, 0.2), (0.2, 0.8)]]
+SQUARE = [[(0.2, 0.2), (0.8, 0.2), (0.8, 0.8), (0.2, 0.8), (0.2, 0.2)]]
+DOT = [[(0.5, 0.5), (0.51, 0.51)]]
+
+
+@pytest.mark.parametrize(
+    ("strokes", "least", "most"), [(CROSS, 2, 9), (SQUARE, 2, 9), (DOT, 0, 1), ([SEVEN], 0, 1)]
+)
+def test_what_is_no_digit_costs_more_than_images_but_a_dot_does_not(
+    tab, files, strokes, least, most
+):
     tab.open(f"{files}/draw-your-own.html")
     x, y, side, _ = tab.box(".live-square")
-    for stroke in ([(0.2, 0.2), (0.8, 0.8)], [(0.8, 0.2), (0.2, 0.8)]):
+    for stroke in strokes:
         tab.drag([(x + side * a, y + side * b) for a, b in stroke], "mouse")
     settle(tab)
     cells = [f".live-numbers tr:nth-child(4) td:nth-of-type({i})" for i in (1, 2)]
-    yours, average = (numbers(text(tab, cell))[0] for cell in cells)
+    this, average = (numbers(text(tab, cell))[0] for cell in cells)
     assert average == pytest.approx(vb.pretrained_card("mnist-2d")["reconstruction"], abs=0.06)
-    assert yours > 1.5 * average
+    assert least < this / average < most
 
 
 # --- the page around them -------------------------------------------------------------------

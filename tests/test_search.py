@@ -116,6 +116,10 @@ def test_the_index_holds_every_section_that_a_link_can_reach():
     assert len(pages) > 20
     for address, title, sections in pages:
         soup = BeautifulSoup((SITE / address).read_text(encoding="utf-8"), "html.parser")
-        missing = [anchor for anchor, *_ in sections if soup.find(id=anchor) is None]
+        headed = [
+            section["id"] for section in soup.select("article section[id]")
+            if section.find(["h1", "h2", "h3", "h4"], recursive=False)
+        ]  # fmt: skip
+        if address != "book/83-figures.html":  # whose figures are found where they stand
+            assert sorted(anchor for anchor, *_ in sections) == sorted(headed), address
         assert title
-        assert not missing, f"{address}: {missing}"

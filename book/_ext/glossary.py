@@ -22,7 +22,7 @@ import vaebook
 logger = logging.getLogger(__name__)
 
 NEEDED = {"term", "means", "chapter"}
-KNOWN = NEEDED | {"symbol", "r", "also", "section"}
+KNOWN = NEEDED | {"symbol", "r", "also", "finds", "section"}
 HIDDEN = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
 
 
@@ -161,7 +161,8 @@ def find_places(app, env):
     doctrees = {name: env.get_doctree(name) for name in sorted(env.found_docs)}
     env.taught = {}
     for entry in glossary(app.srcdir):
-        docname, names = f"book/{entry['chapter']}", [entry["term"], *entry.get("also", [])]
+        docname = f"book/{entry['chapter']}"
+        names = [entry["term"], *entry.get("also", []), *entry.get("finds", [])]
         looked_for = [entry["section"]] if "section" in entry else names
         place = place_of_term(doctrees[docname], looked_for) if docname in doctrees else None
         if place is None:

@@ -18,6 +18,7 @@ import numpy as np
 from docutils import nodes
 from docutils.parsers.rst import directives
 from matplotlib import pyplot as plt
+from matplotlib.patches import Rectangle
 from sphinx.util.docutils import SphinxDirective
 
 import vaebook as vb
@@ -25,9 +26,9 @@ import vaebook as vb
 REPETITIONS = 200
 ALT = (
     "A hill f(z) over a normal density with four draws, each with a slope and a height. Below, for "
-    "the mean and the standard deviation, two arrows that end near the exact gradient. 200 dots "
-    "show the spread of such arrows: narrow for the pathwise estimator, several times as wide for "
-    "the score function."
+    "the mean and the standard deviation, two arrows, one for each estimator, and the exact "
+    "gradient. 200 dots and a box show the spread of such arrows: narrow for the pathwise "
+    "estimator, several times as wide for the score function."
 )
 
 
@@ -70,7 +71,7 @@ def still(mean=0.3, std=0.8, draws=4):
     axes["A"].set(ylim=0, yticks=[])
     axes["A"].spines.left.set_visible(False)
     found = estimates(mean, std, noise)
-    many = estimates(mean, std, np.random.default_rng(2).standard_normal(1_000_000))
+    many = estimates(mean, std, np.random.default_rng(2).standard_normal((250_000, draws)))
     for parameter, ax in enumerate([axes["B"], axes["C"]]):
         limit = 1.05 * np.abs(found["score function"][parameter]).max()
         for row, (name, color) in enumerate([("score function", green), ("pathwise", rose)]):
@@ -78,8 +79,11 @@ def still(mean=0.3, std=0.8, draws=4):
             ax.plot(g, row + 0.3 * np.linspace(-1, 0, len(g)), ".", color=color, ms=2)
             look = {"arrowstyle": "-|>", "color": color, "lw": 2.5, "shrinkA": 0, "shrinkB": 0}
             ax.annotate("", (g[0], row + 0.15), (0, row + 0.15), arrowprops=look)
+            exact, spread = many[name][parameter].mean(), many[name][parameter].std()
+            box = (exact - spread, row - 0.34), 2 * spread, 0.38
+            ax.add_patch(Rectangle(*box, fill=False, ec=color, lw=1))
             ax.text(0.02, (row + 0.75) / 2.3, name, color=color, transform=ax.transAxes)
-        ax.axvline(many["pathwise"][parameter], color="black", ls="--", lw=1)
+        ax.axvline(many["pathwise"][parameter].mean(), color="black", ls="--", lw=1)
         ax.axvline(0, color="gray", lw=1)
         ax.spines.left.set_visible(False)
         ax.set(title=f"gradient with respect to {'μσ'[parameter]}", yticks=[])

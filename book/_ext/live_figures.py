@@ -37,8 +37,9 @@ FOLDER = "_static/live"
 WEIGHTS = "live-weights.js"
 HELP = {
     "latent-plane": (
-        "Point at the plane, drag, or use the arrow keys (with Shift: small steps). "
-        "Press A or B to pin the code, Home to go to the middle."
+        "Point at the plane to look, click to place the code, drag to leave a path. Or select the "
+        "plane with Tab: the arrow keys move the code (with Shift: small steps), A and B pin it as "
+        "an end of the walks, Home returns to the middle."
     ),
     "draw-your-own": (
         "Draw a digit with a mouse, a finger or a pen. With keys: the arrows move the pen, Space "

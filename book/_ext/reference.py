@@ -127,8 +127,9 @@ def arguments(thing):
 
 def told(taught, using):
     """Return the lines that tell which chapter teaches something, and which use it."""
-    if not taught + using:
+    if not using:
         return []
+    taught = [page for page in taught if page in using]  # a room's chapter need not use every name
     first, *others = dict.fromkeys(taught + using)
     verb = "Taught" if taught else "First used"
     text = f"{verb} in chapter {number(first)}, :doc:`/{first}`"

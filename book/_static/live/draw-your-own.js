@@ -293,14 +293,14 @@ vaebookLive.figure("draw-your-own", (model) => {
   const { reconstruction, kl, loss } = model.card;
   const row = (name, cell, average) => element("tr", {}, element("th", { scope: "row" }, name), cell,
     element("td", {}, average === undefined ? "" : number(average, 1)));
-  const head = element("tr", {}, ...["", "yours", "average"].map((text) =>
+  const head = element("tr", {}, ...["", "this image", "MNIST, average"].map((text) =>
     element("th", { scope: "col" }, text)));
   vaebookLive.raster = raster; // for the tests
   return [
     element("div", { class: "live-row" },
       element("div", { class: "live-side live-wide" }, canvas,
         element("div", { class: "live-buttons" }, button("Undo", undo), button("Clear", clear),
-          button("A test image", showExample), button("Draw from the posterior", draw))),
+          button("A test image", showExample), button("Draw a code from the posterior", draw))),
       field.canvas),
     element("div", { class: "live-row" },
       labelled("what the encoder sees", seen.canvas), labelled("reconstruction", drawn.canvas),

@@ -152,7 +152,7 @@ vaebookLive.figure("latent-plane", (model) => {
   }
 
   function pin(name) {
-    pins[name] = [...z];
+    pins[name] = [...(hovered ?? z)]; // the code that is shown
     walks();
     show();
   }
