@@ -328,8 +328,27 @@ def test_a_draw_comes_from_the_posterior(tab, files, model):
     assert np.abs(drawn - vb.decode(model, z)[0, 0].numpy()).mean() < 0.02
 
 
+def test_a_test_image_is_shown_first_and_does_not_cost_the_drawing(tab, files, model):
+    tab.open(f"{files}/draw-your-own.html")
+    settle(tab)
+    image = torch.tensor(pixels(tab, ".live-part canvas")).float()[None, None]
+    assert cell(tab, 1) == pytest.approx(vb.posterior(model, image)[0][0].tolist(), abs=0.011)
+    x, y, side, _ = tab.box(".live-square")
+    tab.drag([(x + side * a, y + side * b) for a, b in SEVEN], "mouse")
+    settle(tab)
+    drawing = pixels(tab, ".live-part canvas")
+    assert np.abs(drawing - image[0, 0].numpy()).max() > 0.5
+    click(tab, "A test image")
+    settle(tab)
+    assert np.abs(pixels(tab, ".live-part canvas") - drawing).max() > 0.5
+    click(tab, "Undo")
+    settle(tab)
+    assert np.array_equal(pixels(tab, ".live-part canvas"), drawing)
+
+
 def test_an_empty_pad_shows_the_prior(tab, files, model):
     tab.open(f"{files}/draw-your-own.html")
+    click(tab, "Clear")
     for draws in (0, 1):
         for _ in range(draws):
             click(tab, "Draw a code from the posterior")
@@ -433,6 +452,8 @@ def test_paper_and_browsers_without_scripts_get_the_picture(tab, files, kind):
 @pytest.mark.parametrize("kind", live_figures.HELP)
 def test_the_plane_follows_the_theme(tab, files, kind):
     tab.open(f"{files}/{kind}.html")
+    if kind == "draw-your-own":
+        click(tab, "Clear")  # away with the circle that is as light as the page
     settle(tab)
     plane = ".live-row > .live-square"
     light = pixels(tab, plane)

@@ -168,6 +168,19 @@ def test_keys_move_the_handles_and_stop_at_the_ends(page):
     assert not complaints(page)
 
 
+def test_shortcuts_of_the_browser_go_past_the_handles(page):
+    """Alt with an arrow goes back in the history, Ctrl with one jumps between words."""
+    for held, left_alone in [("", False), ("altKey", True), ("ctrlKey", True), ("metaKey", True)]:
+        event = (
+            f"new KeyboardEvent('keydown', {{key: 'ArrowLeft', cancelable: true, {held}: true}})"
+        )
+        event = event.replace(", : true", "")
+        before = now(page, "mean")
+        handle = "document.querySelector('.handle.mean')"
+        assert page.run(f"{handle}.dispatchEvent({event})") == left_alone
+        assert (now(page, "mean") == before) == left_alone
+
+
 def test_what_is_said_has_the_numbers(page):
     page.run("new Promise(done => setTimeout(done, 500))")  # it waits for the reader to pause
     said = page.run("document.querySelector('.said').innerText")

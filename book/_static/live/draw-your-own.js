@@ -7,10 +7,10 @@ vaebookLive.figure("draw-your-own", (model) => {
   const ZOOM = 12; // of the inset, since a posterior is small
 
   let strokes = []; // lists of points [x, y] in the unit square, y downwards
-  let chosen = null; // the class of a test image that is looked at instead
+  let example = 3; // the class of the test image that comes next
+  let chosen = example++; // that of the one that is looked at instead of the drawing
   let noise = null; // of the last draw from the posterior
   let draws = [];
-  let example = 0;
   let pen = { at: [0.5, 0.3], down: false, shown: false }; // for the keyboard
 
   // --- from lines to the pixels that a VAE of MNIST knows --------------------------------------
@@ -93,20 +93,18 @@ vaebookLive.figure("draw-your-own", (model) => {
   const pad = square({ role: "application", "aria-label": padLabel }, (context, side) => {
     context.fillStyle = "#000";
     context.fillRect(0, 0, side, side);
+    context.fillStyle = "#bbb";
+    context.font = "1rem sans-serif";
+    context.textAlign = "center";
     if (chosen !== null) {
       context.imageSmoothingEnabled = false;
       context.drawImage(seen.canvas, 0, 0, side, side);
-    }
-    if (!found.pixels) {
-      context.fillStyle = "#999";
-      context.font = "1rem sans-serif";
-      context.textAlign = "center";
-      context.fillText("draw a digit here", side / 2, side / 2);
-    }
+      context.fillText("a test image: draw over it", side / 2, 0.97 * side);
+    } else if (!found.pixels) context.fillText("draw a digit here", side / 2, side / 2);
     context.strokeStyle = "#fff";
     context.lineWidth = PEN * side;
     context.lineCap = context.lineJoin = "round";
-    for (const points of strokes) {
+    for (const points of chosen === null ? strokes : []) {
       context.beginPath();
       [points[0], ...points].forEach(([x, y]) => context.lineTo(x * side, y * side));
       context.stroke();
@@ -204,7 +202,7 @@ vaebookLive.figure("draw-your-own", (model) => {
   }
 
   function begin(point) {
-    chosen = null;
+    if (chosen !== null) [chosen, strokes] = [null, []];
     strokes.push([point]);
     change();
   }
@@ -226,7 +224,7 @@ vaebookLive.figure("draw-your-own", (model) => {
   }
 
   function showExample() {
-    [strokes, chosen, pen.down] = [[], example, false];
+    [chosen, pen.down] = [example, false];
     example = (example + 1) % model.images.length;
     change();
   }

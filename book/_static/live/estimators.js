@@ -139,7 +139,7 @@
     if (state.baseline) {
       const level = toY(found.level);
       parts.push(line(toX(SCENE.left), level, toX(SCENE.right), level, "level"));
-      parts.push(text(toX(SCENE.left) + 4, level - 5, "start", "muted", "b = E f"));
+      parts.push(text(toX(SCENE.left) + 4, level - 5, "start", "muted", "b = E[f(z)]"));
     }
     for (let i = 0; i < state.draws; i++) {
       const z = state.mean + state.std * found.noise[i];
@@ -238,7 +238,7 @@
     <div class="controls">
       <label>Draws <select name="draws">
         ${DRAWS.map((n) => `<option>${n}</option>`).join("")}</select></label>
-      <label><input type="checkbox" name="baseline"> subtract the baseline b = E f</label>
+      <label><input type="checkbox" name="baseline"> subtract the baseline b = E[f(z)]</label>
       <button type="button">New draws</button>
     </div>
     <svg class="scene" role="group" aria-label="Hill f(z), density q and its draws">
@@ -251,7 +251,7 @@
     </div>
     <div class="numbers"><table>
       <thead><tr><th></th><th>exact</th><th>these draws</th><th>mean of ${REPETITIONS}</th>
-        <th>variance</th><th>exact variance</th></tr></thead>
+        <th>variance, measured</th><th>variance, exact</th></tr></thead>
       <tbody></tbody>
     </table></div>
     <p class="said" role="status" aria-live="polite"></p>`;
@@ -314,8 +314,9 @@
           PageUp: state[key] + 0.25, PageDown: state[key] - 0.25,
           Home: min, End: max,
         }[event.key];
-        if (target === undefined) return;
+        if (target === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
         event.preventDefault();
+        event.stopPropagation();
         set(key, target);
       });
       handle.addEventListener("pointerdown", (event) => {
