@@ -69,6 +69,12 @@ def test_the_section_that_teaches_a_word_comes_first(search, query):
     assert len(first.select_one(".search-excerpt").text) > 60
 
 
+@pytest.mark.parametrize("name", ["fit", "load", "plot.traversal"])
+def test_the_reference_of_a_name_is_among_the_first(search, name):
+    links = [item.a["href"] for item in search(f"vb.{name}")[:3]]
+    assert any(link.endswith(f"#vaebook.{name}") for link in links), links
+
+
 def test_words_are_found_whole_and_in_their_other_forms(search):
     for item in search("KL"):
         assert {mark.text.lower().removesuffix("s") for mark in item.select("mark")} == {"kl"}
@@ -121,6 +127,8 @@ def test_the_index_holds_every_section_that_a_link_can_reach():
             if section.find(["h1", "h2", "h3", "h4"], recursive=False)
         ]  # fmt: skip
         headed += [term["id"] for term in soup.select("article dl > dt[id^='term-']")]
+        names = soup.select("article dt.sig[id]")
+        headed += [name["id"] for name in names if not name.find_parent("dd")]
         if address != "book/83-figures.html":  # whose figures are found where they stand
             assert sorted(anchor for anchor, *_ in sections) == sorted(headed), address
         assert title

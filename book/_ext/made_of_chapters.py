@@ -173,7 +173,7 @@ def versions(app, docname):
         try:
             rows.append([name, importlib.metadata.version(name)])
         except importlib.metadata.PackageNotFoundError:
-            continue  # a page can be built without what only some chapters need
+            rows.append([name, "not installed"])  # what only some chapters need
     return [table(["what", "version"], rows)]
 
 

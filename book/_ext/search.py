@@ -64,13 +64,20 @@ def is_term(node):
     return isinstance(node, nodes.definition_list_item) and bool(node[0]["ids"])
 
 
+def is_name(node):
+    """Say whether a node describes a name of the package, not a method of a class."""
+    described = isinstance(node, addnodes.desc) and bool(node[0]["ids"])
+    return described and not isinstance(node.parent, addnodes.desc_content)
+
+
 def split(section):
-    """Return the prose and the code of a section, without the sections and terms within."""
+    """Return the prose and the code of a section or a name, without what stands for itself."""
     prose, code = [], []
-    heading = next(child for child in section if isinstance(child, nodes.title))  # stands apart
+    kinds = nodes.title | addnodes.desc_signature
+    heading = next(child for child in section if isinstance(child, kinds))  # stands apart
 
     def walk(node):
-        inner = is_section(node) or is_term(node)
+        inner = is_section(node) or is_term(node) or is_name(node)
         if node is not section and (inner or isinstance(node, SILENT) or node is heading):
             return
         if isinstance(node, nodes.literal_block):
@@ -87,7 +94,7 @@ def split(section):
 
 
 def entries(doctree, keys):
-    """Return [anchor, title, prose, code, keywords] for each section and each defined term."""
+    """Return [anchor, title, prose, code, keywords] for each section, term and name."""
     found = []
     for node in doctree.findall():
         if is_section(node) and "made-of-chapters" not in node["classes"]:  # said there already
@@ -97,6 +104,9 @@ def entries(doctree, keys):
             term, *definition = node.children
             prose = " ".join(words(part) for part in definition)
             found.append([term["ids"][0], words(term), prose, "", []])
+        elif is_name(node):
+            anchor = node[0]["ids"][0]
+            found.append([anchor, anchor.replace("vaebook.", "vb.", 1), *split(node), []])
     return found
 
 
