@@ -45,6 +45,7 @@ refute: $(STAMP) ## break the chapters on purpose: each central claim must fall 
 
 torture: $(STAMP) ## kill trainings 1,000 times: each must end as if undisturbed (20 minutes)
 	$(PY) -m experiments.torture
+	$(PY) -m pytest -m torture
 
 # Another time for each of the seven readers: make fuzz SECONDS=60
 SECONDS ?= 600

@@ -154,12 +154,18 @@ def bibliography():
     return parse_file(BOOK / "references.bib")
 
 
+@cache
+def backend(name):
+    """Return what renders pybtex's rich text, which looks through all packages to find it."""
+    return find_plugin("pybtex.backends", name)()
+
+
 def author_and_year(key):
     """Return the names and the year by which a work is cited."""
     entry = bibliography().entries[key]
     people = entry.persons.get("author") or entry.persons["editor"]
     latex = [" ".join(person.prelast_names + person.last_names) for person in people]
-    names = [Text.from_latex(name).render_as("text") for name in latex]
+    names = [Text.from_latex(name).render(backend("text")) for name in latex]
     many = f"{names[0]} et al."
     return (many if len(names) > 2 else " and ".join(names)), entry.fields["year"]
 
@@ -168,7 +174,8 @@ def works(keys):
     """Return the list of these works in Markdown, in the style of the page of references."""
     style = find_plugin("pybtex.style.formatting", "plain")()
     entries = style.format_bibliography(bibliography(), keys)
-    return [f"- {' '.join(entry.text.render_as('markdown').split())}" for entry in entries]
+    texts = [entry.text.render(backend("markdown")) for entry in entries]
+    return [f"- {' '.join(text.split())}" for text in texts]
 
 
 def installation():

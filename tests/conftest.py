@@ -27,7 +27,11 @@ jaxtyping.install_import_hook(
 matplotlib.use("Agg")
 
 # No test fails for being slow, and in CI none for luck: there the same examples come every time.
-hypothesis.settings.register_profile("vaebook", deadline=None, derandomize="CI" in os.environ)
+# EXAMPLES=1000 tries more of them.
+hypothesis.settings.register_profile(
+    "vaebook", deadline=None, derandomize="CI" in os.environ,
+    max_examples=int(os.environ.get("EXAMPLES", 40)),
+)  # fmt: skip
 hypothesis.settings.load_profile("vaebook")
 
 # The models of the tests are small: a second thread would only make the first wait.

@@ -44,7 +44,7 @@ def test_each_term_is_there_once_and_its_chapter_speaks_of_it():
     assert len(names) == len(set(names))
     for term in TERMS:
         text = (BOOK / f"{term['chapter']}.md").read_text(encoding="utf-8").lower()
-        spoken = [term["term"], *term.get("also", []), term.get("section", "\0")]
+        spoken = [term["term"], *term.get("also", []), *term.get("finds", [])]
         assert any(name.lower() in text for name in spoken), term["term"]
 
 
@@ -208,7 +208,7 @@ def test_without_an_address_nothing_speaks_of_one(chapters):
 # --- a published book -----------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.pages
 def test_two_lines_of_configuration_turn_on_buttons_and_addresses(tmp_path):
     pytest.importorskip("jupyter_book")
     for name in ["_ext", "_static", "_templates"]:

@@ -1,6 +1,7 @@
 """Training by two processes on the CPU, against training by one."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -13,12 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vaebook as vb
+from tests.forked import run_together
 from vaebook.data import batch_bounds, minibatches
 from vaebook.training import teams
 from vaebook.training.teams import Team, join, one_first, shared_loss
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 EPOCHS = 3
+# What torchrun tells each process of a team.
+TEAM = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "tests"}
 
 # What each process runs, and this one, too: nothing random but the order of the images.
 SCRIPT = '''
@@ -102,13 +106,16 @@ def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("team")
     script = folder / "script.py"
     script.write_text(SCRIPT, "utf-8")
-    process = run([str(script), str(folder)], folder)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        team = TEAM | {"MASTER_PORT": str(free.getsockname()[1])}
+    ranks = [team | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in (0, 1)]
+    ended = run_together([(script, folder)] * 2, folder, ranks)
+    assert [code for code, *_ in ended] == [0, 0], ended
     names = {}
     exec(compile(SCRIPT.replace('"__main__"', '""'), str(script), "exec"), names)
-    alone = names["main"]()
-    printed, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors
-    return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)], alone, printed
+    printed = "".join(printed for _, printed, _ in ended)
+    return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)], names["main"](), printed
 
 
 def test_gradients_and_statistics_are_those_of_one_process(results):
@@ -178,6 +185,7 @@ def test_all_processes_end_with_the_same_model_and_history_and_one_of_them_print
     assert printed.count("epoch   1 train") == 1
 
 
+@pytest.mark.torture
 def test_a_worker_that_is_killed_costs_an_epoch_at_most(tmp_path):
     out = tmp_path / "run"
     command = ["--max-restarts", "1", "-m", "vaebook", "train", "--data", "digits", "--out", out]

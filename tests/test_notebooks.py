@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 from tests.browser import BOOK, load
 
 NOTEBOOKS = {path.stem: path for path in sorted(BOOK.glob("*.ipynb"))}
-QUICK = ["04-why-a-bound", "80-from-r-torch-to-pytorch", "85-what-this-book-claims"]
+QUICK = ["00-welcome", "80-from-r-torch-to-pytorch", "85-what-this-book-claims"]
 LONG = [pytest.param(name, marks=pytest.mark.alone) for name in NOTEBOOKS if name not in QUICK]
 CELL_SECONDS = 1800
 

@@ -242,10 +242,10 @@ def gradients(objective, model, x, repeats):
 
 def test_the_doubly_reparameterized_gradient_is_the_same_on_average_and_less_noisy():
     model, x = small_model()
-    usual = gradients(vb.ImportanceWeighted(draws=16), model, x, 1500)
-    doubly = gradients(vb.ImportanceWeighted(16, doubly_reparameterized=True), model, x, 1500)
+    usual = gradients(vb.ImportanceWeighted(draws=16), model, x, 400)
+    doubly = gradients(vb.ImportanceWeighted(16, doubly_reparameterized=True), model, x, 400)
     torch.testing.assert_close(doubly[1], usual[1])  # the decoder's gradient is the same
-    error = ((usual[0].var(0) + doubly[0].var(0)) / 1500).sqrt()
+    error = ((usual[0].var(0) + doubly[0].var(0)) / 400).sqrt()
     assert ((usual[0].mean(0) - doubly[0].mean(0)).abs() < 5 * error + 1e-12).all()
     assert doubly[0].var(0).sum() < 0.7 * usual[0].var(0).sum()
 

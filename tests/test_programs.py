@@ -17,6 +17,7 @@ import torch
 
 import vaebook as vb
 from benchmarks import gpu
+from tests.forked import run
 
 ROOT = Path(__file__).parents[1]
 PROGRAMS = sorted((ROOT / "tests" / "programs").glob("*.py"))
@@ -101,13 +102,9 @@ def check_own_loop(lines, folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
 def test_a_users_program_does_what_it_says(path, tmp_path):
-    environment = {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "PYTHONUTF8": "1"}
-    run = subprocess.run(
-        [sys.executable, str(path)], cwd=tmp_path, env=os.environ | environment,
-        capture_output=True, text=True, encoding="utf-8", check=False,
-    )  # fmt: skip
-    assert (run.returncode, run.stderr) == (0, "")
-    lines = dict(line.split(": ", 1) for line in run.stdout.splitlines())
+    code, printed, errors = run(path, folder=tmp_path, environment={"MPLBACKEND": "Agg"})
+    assert (code, errors) == (0, "")
+    lines = dict(line.split(": ", 1) for line in printed.splitlines())
     globals()[f"check_{path.stem}"](lines, tmp_path)
 
 

@@ -7,8 +7,6 @@ import os
 import pickle
 import socket
 import struct
-import subprocess
-import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,7 +17,7 @@ import pytest
 import torch
 from torchvision.datasets import CIFAR10, KMNIST
 
-import vaebook
+from tests.forked import run_together
 from vaebook.data import load, public
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -186,26 +184,18 @@ def test_threads_at_once(host, data_root):
     assert socket.getdefaulttimeout() is None
 
 
-def test_processes_at_once(host, data_root):
+def test_processes_at_once(host, data_root, tmp_path):
     host.gate = threading.Barrier(2)  # neither gets ahead before both are at it
-    program = (
-        "from torchvision.datasets import KMNIST; from vaebook.data import load;"
-        f"KMNIST.mirrors, KMNIST.resources = [{host.url!r}], {SUMS!r};"
-        "data = load('kmnist'); print(data.source, int(data.train.pixels.sum()))"
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from torchvision.datasets import KMNIST; from vaebook.data import load\n"
+        f"KMNIST.mirrors, KMNIST.resources = [{host.url!r}], {SUMS!r}\n"
+        "data = load('kmnist'); print(data.source, int(data.train.pixels.sum()))\n"
     )
-    runs = [
-        subprocess.Popen(
-            [sys.executable, "-c", program],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=Path(vaebook.__file__).parents[1],
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    said = [run.communicate(timeout=100) for run in runs]
+    there = [{"VAEBOOK_DATA": str(data_root)}] * 2
+    said = run_together([[program]] * 2, tmp_path, there)
     expected = f"{ORIGIN}: 30 training and 1 test images {PIXELS['train'].sum()}"
-    assert all(out.strip().endswith(expected) for out, _ in said), said
+    assert all(printed.strip().endswith(expected) for _, printed, _ in said), said
     assert files_in(data_root) == {f"KMNIST/raw/{name}" for name in RAW}
     assert [path.name for path in data_root.iterdir()] == ["KMNIST"]
 
