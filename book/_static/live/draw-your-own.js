@@ -7,7 +7,7 @@ vaebookLive.figure("draw-your-own", (model) => {
   const ZOOM = 12; // of the inset, since a posterior is small
 
   let strokes = []; // lists of points [x, y] in the unit square, y downwards
-  let example = 3; // the class of the test image that comes next
+  let example = 7; // the class of the test image that comes next
   let chosen = example++; // that of the one that is looked at instead of the drawing
   let noise = null; // of the last draw from the posterior
   let draws = [];
@@ -99,7 +99,7 @@ vaebookLive.figure("draw-your-own", (model) => {
     if (chosen !== null) {
       context.imageSmoothingEnabled = false;
       context.drawImage(seen.canvas, 0, 0, side, side);
-      context.fillText("a test image: draw over it", side / 2, 0.97 * side);
+      context.fillText("a test image: draw over it", side / 2, 0.08 * side);
     } else if (!found.pixels) context.fillText("draw a digit here", side / 2, side / 2);
     context.strokeStyle = "#fff";
     context.lineWidth = PEN * side;
