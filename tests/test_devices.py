@@ -19,11 +19,12 @@ def faults():
 
 if sys.argv[1] == "keep":
     keep_memory()
-for count in range(13):
-    if count == 3:
-        before = faults()
+each = []
+for _ in range(13):
+    before = faults()
     torch.empty(2**24).fill_(1)  # 64 MiB
-print(faults() - before)
+    each.append(faults() - before)
+print(min(each))  # a busy system may take pages back now and then
 """
 
 
