@@ -108,7 +108,9 @@ def test_what_is_odd_in_an_archives_header_is_no_warning_of_pythons(tmp_path):
         archive.writestr("images.npy", content.replace(b"'|u1'", rb"'\o1'"))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        with pytest.raises(ValueError, match=r"x\.npz: not an \.npz archive of images: "):
+        with pytest.raises(
+            ValueError, match=r"x\.npz: not an \.npz archive of images, nor a folder of pictures: "
+        ):
             vb.load(tmp_path / "x.npz")
     assert not caught
 
@@ -119,7 +121,9 @@ def test_what_an_archives_error_quotes_of_it_is_short_and_of_one_line(tmp_path):
     content = bytearray((tmp_path / "x.npz").read_bytes())
     content[26:28] = struct.pack("<H", 50_000)  # the length of the name before the array
     (tmp_path / "x.npz").write_bytes(content)
-    with pytest.raises(ValueError, match=r"x\.npz: not an \.npz archive of images: .") as caught:
+    with pytest.raises(
+        ValueError, match=r"x\.npz: not an \.npz archive of images, nor a folder of pictures: ."
+    ) as caught:
         vb.load(tmp_path / "x.npz")
     assert len(str(caught.value)) < 600 + len(str(tmp_path))
 

@@ -62,7 +62,8 @@ def read_archive(path: Path) -> Images:
             return as_images(_read_array(archive, "images", limit), labels)
     except Exception as error:  # a damaged archive makes NumPy and zipfile raise nearly anything
         reason = " ".join(str(error).split())  # which may quote long parts of the file
-        raise ValueError(f"{path}: not an .npz archive of images: {reason:.500}") from error
+        wanted = f"{path}: not an .npz archive of images, nor a folder of pictures"
+        raise ValueError(f"{wanted}: {reason:.500}") from error
 
 
 def _read_array(archive: ZipFile, name: str, limit: int) -> np.ndarray:
