@@ -27,7 +27,7 @@ jaxtyping.install_import_hook(
 matplotlib.use("Agg")
 
 # No test fails for being slow, and in CI none for luck: there the same examples come every time.
-# EXAMPLES=1000 tries more of them.
+# EXAMPLES=300 tries more of them.
 hypothesis.settings.register_profile(
     "vaebook", deadline=None, derandomize="CI" in os.environ,
     max_examples=int(os.environ.get("EXAMPLES", 40)),

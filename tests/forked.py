@@ -1,6 +1,7 @@
 """Programs run in forks of a process that has loaded PyTorch and the package: seconds sooner.
 
-Each gets a folder, an environment and standard streams of its own, as it would in a shell.
+Each gets a folder, an environment and standard streams of its own. What happens while the package
+is imported, or at the very end of an interpreter, is not seen: tests of the command line see it.
 """
 
 import multiprocessing
@@ -14,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+LONGEST = 600  # seconds in which a program ends
 LOADED = ["torch", "torch._dynamo", "sklearn.datasets", "vaebook"]
 
 
@@ -43,15 +45,17 @@ def start(words, folder, environment, kept):
     if "forkserver" not in multiprocessing.get_all_start_methods():
         command, env = [sys.executable, *words], os.environ | environment
         with open(f"{kept}.1", "w") as printed, open(f"{kept}.2", "w") as errors:
-            return subprocess.Popen(
-                command, cwd=folder, env=env, stdout=printed, stderr=errors
-            ).wait
+            program = subprocess.Popen(command, cwd=folder, env=env, stdout=printed, stderr=errors)
+            return lambda: program.wait(LONGEST)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(LOADED)
+    environment = os.environ | environment  # the fork has that of its server's first day
     process = context.Process(target=become, args=(words, folder, environment, kept))
     process.start()
 
     def wait():
+        process.join(LONGEST)
+        process.kill()  # which finds it ended, unless it hangs
         process.join()
         return process.exitcode
 
@@ -64,6 +68,7 @@ def become(words, folder, environment, kept):
         stream = os.open(f"{kept}.{number}", os.O_WRONLY | os.O_CREAT)
         os.dup2(stream, number)
     os.chdir(folder)
+    os.environ.clear()
     os.environ.update(environment)
     torch.set_num_threads(1)
     sys.argv = words

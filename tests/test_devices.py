@@ -24,7 +24,7 @@ for _ in range(13):
     before = faults()
     torch.empty(2**24).fill_(1)  # 64 MiB
     each.append(faults() - before)
-print(min(each))  # a busy system may take pages back now and then
+print(sorted(each)[6])  # the median: a busy system may take pages back now and then
 """
 
 

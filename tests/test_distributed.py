@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vaebook as vb
+from experiments.torture import TWO
 from tests.forked import run_together
 from vaebook.data import batch_bounds, minibatches
 from vaebook.training import teams
@@ -21,8 +22,6 @@ from vaebook.training.teams import Team, join, one_first, shared_loss
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 EPOCHS = 3
-# What torchrun tells each process of a team.
-TEAM = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "tests"}
 
 # What each process runs, and this one, too: nothing random but the order of the images.
 SCRIPT = '''
@@ -108,7 +107,7 @@ def results(tmp_path_factory):
     script.write_text(SCRIPT, "utf-8")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        team = TEAM | {"MASTER_PORT": str(free.getsockname()[1])}
+        team = TWO | {"MASTER_PORT": str(free.getsockname()[1])}
     ranks = [team | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in (0, 1)]
     ended = run_together([(script, folder)] * 2, folder, ranks)
     assert [code for code, *_ in ended] == [0, 0], ended

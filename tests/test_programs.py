@@ -137,7 +137,8 @@ def told_by_mypy(tmp_path_factory):
     """What mypy says of the programs, and of one with two mistakes."""
     folder = tmp_path_factory.mktemp("typed")
     (folder / "wrong.py").write_text(WRONG)
-    # With no settings but these, as of a package that is installed. PyTorch is typed in part.
+    # As of a package that is installed: of the project's settings only what is not read, for its
+    # time. PyTorch is typed in part.
     settings = ["--strict", "--untyped-calls-exclude=torch", "--follow-imports=silent"]
     own = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["mypy"]["overrides"]
     (skipped,) = (each["module"] for each in own if each.get("follow_imports") == "skip")

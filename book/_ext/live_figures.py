@@ -42,8 +42,9 @@ HELP = {
         "an end of the walks, Home returns to the middle."
     ),
     "draw-your-own": (
-        "Draw a digit with a mouse, a finger or a pen. With keys: the arrows move the pen, Space "
-        "puts it down and lifts it, Backspace takes back a stroke."
+        "Draw a digit with a mouse, a finger or a stylus. It replaces the test image; the button "
+        "shows the next one. Or select the pad with Tab: the arrow keys move a pen, Space puts it "
+        "down and lifts it, Backspace takes back a stroke."
     ),
 }
 STILL = "This picture is still. Where JavaScript runs, the page shows a live figure here."

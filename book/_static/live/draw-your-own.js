@@ -82,8 +82,8 @@ vaebookLive.figure("draw-your-own", (model) => {
   // --- the parts ------------------------------------------------------------------------------
 
   let found = answer();
-  const seen = strip(1, "what the encoder sees: your drawing, scaled and centred");
-  const drawn = strip(1, "what the decoder draws");
+  const seen = strip(1, "what the encoder sees: the test image, or your drawing scaled and centred");
+  const drawn = strip(1, "reconstruction");
   const { nodes: words, say } = vaebookLive.speaker();
   const cells = Object.fromEntries(["mean", "std", "reconstruction", "kl", "loss"].map((name) =>
     [name, element("td")]));
@@ -99,7 +99,7 @@ vaebookLive.figure("draw-your-own", (model) => {
     if (chosen !== null) {
       context.imageSmoothingEnabled = false;
       context.drawImage(seen.canvas, 0, 0, side, side);
-      context.fillText("a test image: draw over it", side / 2, 0.08 * side);
+      context.fillText("a test image: draw to replace it", side / 2, 0.08 * side);
     } else if (!found.pixels) context.fillText("draw a digit here", side / 2, side / 2);
     context.strokeStyle = "#fff";
     context.lineWidth = PEN * side;
@@ -167,7 +167,7 @@ vaebookLive.figure("draw-your-own", (model) => {
     return undefined;
   }
   const field = plane(model, {
-    role: "img", "aria-label": "Latent plane with the posterior of your drawing", tabindex: -1,
+    role: "img", "aria-label": "Latent plane with the posterior of the image", tabindex: -1,
   }, over);
 
   const update = onceAFrame(() => {
