@@ -22,7 +22,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from vaebook import data, evaluation, models, objectives, records, sampling, training, zoo
+from vaebook import data, evaluation, models, objectives, priors, records, sampling, training, zoo
 from vaebook.data import Dataset, Images, as_images, load
 from vaebook.evaluation import *
 from vaebook.export import export_onnx
@@ -35,7 +35,7 @@ from vaebook.training import *
 from vaebook.zoo import *
 
 __all__ = ["Dataset", "Images", "as_images", "data", "export_onnx", "from_scratch", "likelihoods"]
-__all__ += ["load", "plot"]
+__all__ += ["load", "plot", "priors"]
 __all__ += evaluation.__all__
 __all__ += models.__all__
 __all__ += objectives.__all__

@@ -26,7 +26,9 @@ from vaebook import __main__ as command_line
 ROOT = Path(__file__).parents[2]
 # Where readers find names after `import vaebook as vb`: most in the first.
 PLACES = ["vaebook"]
-PLACES += [f"vaebook.{n}" for n in ("plot", "data", "likelihoods", "fidelity", "from_scratch")]
+PLACES += [
+    f"vaebook.{n}" for n in ("plot", "data", "likelihoods", "priors", "fidelity", "from_scratch")
+]
 
 USED = re.compile(r"\b(?:vb|vaebook)((?:\.\w+)+)|`([A-Z]\w+)`")  # in a chapter's source
 DOTTED = r'(?:<span class="o">\.</span><span class="n">\w+</span>)+'

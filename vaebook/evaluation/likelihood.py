@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from vaebook.checks import ImageShape, positive
+from vaebook.checks import ImageShape, positive, wrong
 from vaebook.data.images import Images, as_images, batch_bounds, minibatches, prepare
+from vaebook.models.ladder import LadderVAE
 from vaebook.models.vae import VAE
 from vaebook.training.devices import measuring
 from vaebook.training.progress import Progress
@@ -47,16 +48,18 @@ class LogLikelihood:
 
 
 def log_likelihood(
-    model: VAE, images: Any, *, draws: int = 5000, seed: int = 0, progress: bool = True
-) -> LogLikelihood:
+    model: VAE, images: Any, *, draws: int = 5000, prior: Any = None, seed: int = 0,
+    progress: bool = True,
+) -> LogLikelihood:  # fmt: skip
     """Estimate log p(x) of images by importance sampling from q(z|x), in nats per image.
 
     The logarithm of the mean of `draws` weights p(x, z) / q(z|x) (Burda et al. 2016, eq. 8), for
     any likelihood; of a `ConditionalVAE`, log p(x|y). It is never above log p(x) in expectation,
     and how far it stays below depends on the encoder: raise `draws`, with which memory does not
-    grow, until it rises no more. `images` is what `as_images` takes, or a DataLoader; pixels in
-    between black and white have no likelihood under a Bernoulli model: see `Images.binarized`.
-    A ValueError says what does not fit.
+    grow, until it rises no more. `prior` is one of ``vaebook.priors`` that has a density, in the
+    place of N(0, I); not for a `LadderVAE`, whose levels have priors of their own. `images` is what
+    `as_images` takes, or a DataLoader; pixels in between black and white have no likelihood under a
+    Bernoulli model: see `Images.binarized`. A ValueError says what does not fit.
 
     >>> import vaebook as vb
     >>> data = vb.load("digits").binarized()
@@ -65,6 +68,10 @@ def log_likelihood(
     (10,)
     """
     positive(draws=draws)
+    if prior is not None and isinstance(model, LadderVAE):
+        raise wrong("prior", "None for a model with several levels of codes", prior)
+    if prior is not None and not hasattr(prior, "log_prob"):
+        raise wrong("prior", "a prior with log_prob, which this one lacks", prior)
     images = prepare(images, model.image_shape, model.device)
     chunk = max(ELEMENTS // (BATCH * math.prod(model.image_shape)), 1)
     counts = [min(chunk, draws - start) for start in range(0, draws, chunk)]
@@ -74,7 +81,11 @@ def log_likelihood(
         for x, labels, _ in minibatches(images, BATCH, device=model.device):
             given, total = model.given(labels), torch.full((len(x),), -math.inf).double()
             for count in counts:
-                more = given.draw(x, count).log_weights.cpu().double().logsumexp(0)
+                drawn = given.draw(x, count)
+                if prior is not None:
+                    density = prior.log_prob(drawn.z.flatten(0, 1)).unflatten(0, (count, len(x)))
+                    drawn = drawn._replace(prior=density.to(x))
+                more = drawn.log_weights.cpu().double().logsumexp(0)
                 total = torch.logaddexp(total, more)
                 bar.step()
             found.append(total - math.log(draws))

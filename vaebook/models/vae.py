@@ -190,11 +190,18 @@ class VAE(nn.Module):
         return Draws(likelihood, prior, posterior, z)
 
     @torch.no_grad()
-    def sample(self, n: int = 64) -> ImageBatch:
-        """Decode `n` draws from the prior to their expected pixels in [0, 1]."""
+    def sample(self, n: int = 64, *, prior: Any = None) -> ImageBatch:
+        """Decode `n` draws from the prior to their expected pixels in [0, 1].
+
+        Another `prior` than N(0, I) is one of ``vaebook.priors``, fitted to the model's codes.
+        """
         positive(n=n)
+        like: Any = dict(device=self.device, dtype=self.dtype)
         with eval_mode(self):
-            z = torch.randn(n, self.latent_dim, device=self.device, dtype=self.dtype)
+            if prior is None:
+                z = torch.randn(n, self.latent_dim, **like)
+            else:
+                z = prior.sample(n, seed=int(torch.randint(2**31, ()))).to(**like)
             return self.likelihood.mean(self.decode(z))
 
     @torch.no_grad()

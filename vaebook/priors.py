@@ -1,0 +1,254 @@
+"""Priors that are fitted to codes: better places to draw from than N(0, I), for a trained model.
+
+Chapter *A better prior* compares them. Each has ``fit(z)``, which returns the prior itself, and
+``sample(n)``; all but `FlowMatching` have ``log_prob(z)`` in nats. They take part in
+``model.sample(prior=…)`` and ``vb.log_likelihood(prior=…)``.
+"""
+
+import math
+from contextlib import closing
+from typing import Any, Protocol, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from vaebook.checks import above_0, as_seed, positive, wrong
+from vaebook.data.images import as_tensor
+from vaebook.models.networks import Codes, dense
+from vaebook.training.devices import seeded
+from vaebook.training.progress import Progress
+
+__all__ = ["FlowMatching", "Mixture", "Prior", "SplineFlow"]
+
+CPU = torch.device("cpu")
+AVERAGED = 0.999  # of an average of weights is kept in a step, later on
+FREQUENCIES = 2.0 ** torch.arange(4) / 2  # of the sines and cosines of time
+LogDensities = Float[Tensor, " codes"]
+AnyTrained = TypeVar("AnyTrained", bound="Trained")
+
+
+class Prior(Protocol):
+    """What `VAE.sample` and `log_likelihood` ask of a prior."""
+
+    def sample(self, n: int, seed: int = 0) -> Codes:
+        """Draw `n` codes."""
+
+    def log_prob(self, z: Codes) -> LogDensities:
+        """Return the logarithm of the density at each code, in nats."""
+
+
+def as_codes(z: Any, latent: int | None = None) -> Codes:
+    """Return codes as float32 on the CPU, or raise a ValueError that says what does not fit."""
+    codes = as_tensor(z, "z").detach().float().cpu()
+    if codes.ndim != 2 or not codes.numel() or codes.shape[1] != (latent or codes.shape[1]):
+        raise wrong("z", f"codes of shape [codes, {latent or 'latent'}]", tuple(codes.shape))
+    if not codes.isfinite().all():
+        odd = int((~codes.isfinite()).any(1).sum())
+        raise wrong("z", "finite codes", f"{odd:,} of {len(codes):,} with NaN or infinity")
+    return codes
+
+
+def _fitted(prior: Any, part: Any) -> Any:
+    """Return a part that is there once a prior was fitted, or raise a ValueError."""
+    if part is None:
+        raise wrong("prior", "one that was fitted, by fit(z)", type(prior).__name__)
+    return part
+
+
+class Mixture:
+    """A mixture of Gaussians with full covariances, scikit-learn's; with one, a plain Gaussian.
+
+    It is fitted by expectation and maximization, from k-means. Ghosh et al. 2020 draw from such a
+    mixture of 10. A ValueError tells of fewer codes than components or than dimensions, of NaN,
+    and of codes that do not fill all their dimensions.
+
+    >>> prior = Mixture(components=2).fit(torch.randn(100, 3))
+    >>> prior.sample(5).shape, prior.log_prob(torch.zeros(4, 3)).shape
+    (torch.Size([5, 3]), torch.Size([4]))
+    """
+
+    def __init__(self, components: int = 50) -> None:
+        positive(components=components)
+        self.components = components
+        self.gaussians: Any = None
+
+    def fit(self, z: Any, *, seed: int = 0) -> "Mixture":
+        """Fit the Gaussians to codes, such as `sample_posterior` gives of training images."""
+        from sklearn.mixture import GaussianMixture
+
+        codes = as_codes(z)
+        least = max(self.components, codes.shape[1] + 1)
+        if len(codes) < least:
+            wanted = f"at least {least:,} codes for {self.components} components"
+            raise wrong("z", f"{wanted} of {codes.shape[1]} dimensions", f"{len(codes):,}")
+        mixture = GaussianMixture(self.components, random_state=as_seed(seed) % 2**32)
+        try:
+            mixture.fit(codes.double().numpy())
+        except ValueError as error:  # of a covariance that has no inverse
+            raise wrong("z", "codes that fill all their dimensions", "others") from error
+        weights, means, covariances = map(
+            torch.from_numpy, (mixture.weights_, mixture.means_, mixture.covariances_)
+        )
+        self.gaussians = torch.distributions.MixtureSameFamily(
+            torch.distributions.Categorical(weights),
+            torch.distributions.MultivariateNormal(means, covariances),
+        )
+        return self
+
+    def log_prob(self, z: Any) -> LogDensities:
+        """Return the logarithm of the density at each code, in nats."""
+        gaussians = _fitted(self, self.gaussians)
+        codes = as_codes(z, latent=gaussians.event_shape[0])
+        density: Tensor = gaussians.log_prob(codes.double())
+        return density
+
+    @torch.no_grad()
+    def sample(self, n: int = 64, seed: int = 0) -> Codes:
+        """Draw `n` codes."""
+        positive(n=n)
+        with seeded(CPU, seed, 0):
+            drawn: Tensor = _fitted(self, self.gaussians).sample((n,))
+        return drawn.float()
+
+
+def towards(average: Tensor, weight: Tensor, steps: Tensor | int) -> Tensor:
+    """Return an average of weights, of which the first ones are soon forgotten."""
+    kept = min(AVERAGED, (1 + int(steps)) / (10 + int(steps)))
+    return torch.lerp(weight, average, kept)
+
+
+class Trained:
+    """A network that is trained on codes, standardized, with Adam; its weights are averaged."""
+
+    network: Any = None
+
+    def build(self, latent: int) -> nn.Module:
+        """Return the network for codes of so many dimensions."""
+        raise NotImplementedError
+
+    def loss(self, codes: Codes) -> Tensor:
+        """Return what a step on a batch of standardized codes makes smaller."""
+        raise NotImplementedError
+
+    def fit(
+        self: AnyTrained, z: Any, *, steps: int = 3000, batch_size: int = 512, lr: float = 2e-3,
+        seed: int = 0, progress: bool = True,
+    ) -> AnyTrained:  # fmt: skip
+        """Train on codes, such as `sample_posterior` gives of training images.
+
+        Adam's rate rises to `lr` and falls again. `seed` decides weights and order.
+        """
+        positive(steps=steps, batch_size=batch_size)
+        above_0(lr=lr)
+        codes = as_codes(z)
+        self.shift, self.scale = codes.mean(0), codes.std(0, correction=0)
+        if not (self.scale > 0).all():
+            raise wrong("z", "two codes or more that differ in each dimension", tuple(codes.shape))
+        codes = (codes - self.shift) / self.scale
+        with closing(Progress(steps, enabled=progress)) as bar, seeded(CPU, seed, 0):
+            self.network = self.build(codes.shape[1])
+            average = AveragedModel(self.network, avg_fn=towards)
+            optimizer = torch.optim.Adam(self.network.parameters(), lr)
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
+            for _ in range(steps):
+                optimizer.zero_grad()
+                loss = self.loss(codes[torch.randint(len(codes), (batch_size,))])
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                average.update_parameters(self.network)
+                bar.step()
+        self.network = average.module.eval().requires_grad_(False)
+        return self
+
+
+class SplineFlow(Trained):
+    """A normalizing flow: invertible functions that turn normal noise into codes, zuko's.
+
+    Neural spline flows (Durkan et al. 2019), so many `transforms`, each by a network with two
+    hidden layers of `width`. Needs zuko, else an ImportError says how to get it.
+    """
+
+    def __init__(self, transforms: int = 3, width: int = 128) -> None:
+        positive(transforms=transforms, width=width)
+        self.transforms, self.width = transforms, width
+
+    def build(self, latent: int) -> nn.Module:
+        """Return zuko's flow."""
+        try:
+            from zuko.flows import NSF
+        except ImportError as error:
+            raise ImportError(f"SplineFlow needs zuko: pip install zuko ({error})") from error
+        flow: nn.Module = NSF(latent, transforms=self.transforms, hidden_features=[self.width] * 2)
+        return flow
+
+    def loss(self, codes: Codes) -> Tensor:
+        """Return the negative log-density, averaged over codes."""
+        loss: Tensor = -self.network().log_prob(codes).mean()
+        return loss
+
+    @torch.no_grad()
+    def log_prob(self, z: Any) -> LogDensities:
+        """Return the logarithm of the density at each code, in nats."""
+        flow = _fitted(self, self.network)()
+        codes = (as_codes(z, latent=len(self.shift)) - self.shift) / self.scale
+        density: Tensor = flow.log_prob(codes) - self.scale.log().sum()
+        return density.double()
+
+    @torch.no_grad()
+    def sample(self, n: int = 64, seed: int = 0) -> Codes:
+        """Draw `n` codes."""
+        positive(n=n)
+        with seeded(CPU, seed, 0):
+            drawn: Tensor = _fitted(self, self.network)().sample((n,))
+        return drawn * self.scale + self.shift
+
+
+class FlowMatching(Trained):
+    """A velocity field that carries normal noise to codes in straight lines, on average.
+
+    At time t a code is on its way at (1 - t) · noise + t · z, with the velocity z - noise, which
+    the network learns to tell from the place and the time (Lipman et al. 2023, sec. 4.1). It has
+    three hidden layers of `width`, and sees the time as sines and cosines.
+
+    >>> prior = FlowMatching(width=16).fit(torch.randn(100, 3), steps=5, progress=False)
+    >>> prior.sample(5, steps=2).shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(self, width: int = 512) -> None:
+        positive(width=width)
+        self.width = width
+
+    def build(self, latent: int) -> nn.Module:
+        """Return the network."""
+        inputs = latent + 2 * len(FREQUENCIES)
+        layers = dense([inputs, *[self.width] * 3], "gelu")
+        return nn.Sequential(*layers, nn.Linear(self.width, latent))
+
+    def velocity(self, place: Codes, time: Float[Tensor, "batch 1"]) -> Codes:
+        """Return how fast, and where to, noise at a place moves at a time from 0 to 1."""
+        angle = 2 * math.pi * time * FREQUENCIES
+        velocity: Tensor = self.network(torch.cat([place, angle.sin(), angle.cos()], 1))
+        return velocity
+
+    def loss(self, codes: Codes) -> Tensor:
+        """Return the squared error of the velocity, averaged over codes and dimensions."""
+        noise, time = torch.randn_like(codes), torch.rand(len(codes), 1)
+        place = torch.lerp(noise, codes, time)
+        return (self.velocity(place, time) - (codes - noise)).square().mean()
+
+    @torch.no_grad()
+    def sample(self, n: int = 64, seed: int = 0, *, steps: int = 20) -> Codes:
+        """Draw `n` codes: noise, followed from time 0 to 1 in so many `steps` (midpoint rule)."""
+        positive(n=n, steps=steps)
+        _fitted(self, self.network)
+        with seeded(CPU, seed, 0):
+            z = torch.randn(n, len(self.shift))
+        for start in torch.linspace(0, 1, steps + 1)[:-1]:
+            time = start.expand(n, 1)
+            middle = z + self.velocity(z, time) / (2 * steps)
+            z = z + self.velocity(middle, time + 1 / (2 * steps)) / steps
+        return z * self.scale + self.shift
