@@ -10,17 +10,19 @@ from contextlib import closing
 from typing import Any, Protocol, TypeVar
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributions import MultivariateNormal, Normal
 from torch.optim.swa_utils import AveragedModel
 
 from vaebook.checks import above_0, as_seed, positive, wrong
 from vaebook.data.images import as_tensor
-from vaebook.models.networks import Codes, dense
+from vaebook.models.networks import Codes
 from vaebook.training.devices import seeded
 from vaebook.training.progress import Progress
 
-__all__ = ["FlowMatching", "Mixture", "Prior", "SplineFlow"]
+__all__ = ["FlowMatching", "Mixture", "Prior", "SplineFlow", "Subspace"]
 
 CPU = torch.device("cpu")
 AVERAGED = 0.999  # of an average of weights is kept in a step, later on
@@ -88,29 +90,75 @@ class Mixture:
             mixture.fit(codes.double().numpy())
         except ValueError as error:  # of a covariance that has no inverse
             raise wrong("z", "codes that fill all their dimensions", "others") from error
-        weights, means, covariances = map(
-            torch.from_numpy, (mixture.weights_, mixture.means_, mixture.covariances_)
-        )
-        self.gaussians = torch.distributions.MixtureSameFamily(
-            torch.distributions.Categorical(weights),
-            torch.distributions.MultivariateNormal(means, covariances),
-        )
+        self.weights = torch.from_numpy(mixture.weights_)
+        both = zip(mixture.means_, mixture.covariances_, strict=True)
+        self.gaussians = [
+            MultivariateNormal(torch.from_numpy(mean), torch.from_numpy(covariance))
+            for mean, covariance in both
+        ]
         return self
 
     def log_prob(self, z: Any) -> LogDensities:
         """Return the logarithm of the density at each code, in nats."""
         gaussians = _fitted(self, self.gaussians)
-        codes = as_codes(z, latent=gaussians.event_shape[0])
-        density: Tensor = gaussians.log_prob(codes.double())
-        return density
+        codes = as_codes(z, latent=len(gaussians[0].loc)).double()
+        densities = torch.stack([gaussian.log_prob(codes) for gaussian in gaussians])
+        return (self.weights.log()[:, None] + densities).logsumexp(0)
 
     @torch.no_grad()
     def sample(self, n: int = 64, seed: int = 0) -> Codes:
         """Draw `n` codes."""
         positive(n=n)
+        gaussians = _fitted(self, self.gaussians)
         with seeded(CPU, seed, 0):
-            drawn: Tensor = _fitted(self, self.gaussians).sample((n,))
+            counts = torch.multinomial(self.weights, n, replacement=True)
+            counts = counts.bincount(minlength=len(gaussians)).tolist()
+            parts = [part.sample((k,)) for part, k in zip(gaussians, counts, strict=True)]
+            drawn = torch.cat(parts)[torch.randperm(n)]
         return drawn.float()
+
+
+class Subspace:
+    """A prior for some `dimensions`, fitted to them, and N(0, 1) for each of the others.
+
+    Where a latent dimension carries nothing, its codes follow N(0, 1) already: a prior that need
+    not learn this is fitted sooner, and better. `dimensions` is a mask with an entry for each, such
+    as ``vb.posterior(model, images).mean.var(0) > 0.01`` (Burda et al. 2016, app. C), else a
+    ValueError. What `fit` and `sample` are given besides, the prior gets.
+
+    >>> z = torch.randn(100, 3)
+    >>> prior = Subspace(torch.tensor([True, False, True]), Mixture(2)).fit(z)
+    >>> prior.sample(5).shape, prior.log_prob(z[:4]).shape
+    (torch.Size([5, 3]), torch.Size([4]))
+    """
+
+    def __init__(self, dimensions: Any, prior: Any) -> None:
+        self.dimensions, self.prior = as_tensor(dimensions, "dimensions").cpu(), prior
+        if self.dimensions.ndim != 1 or self.dimensions.dtype != torch.bool:
+            found = f"{self.dimensions.dtype} of shape {tuple(self.dimensions.shape)}"
+            raise wrong("dimensions", "a mask, true or false for each dimension", found)
+        if not self.dimensions.any():
+            raise wrong("dimensions", "at least one that is true", "none")
+
+    def fit(self, z: Any, **how: Any) -> "Subspace":
+        """Fit the prior to its dimensions of the codes."""
+        self.prior.fit(as_codes(z, latent=len(self.dimensions))[:, self.dimensions], **how)
+        return self
+
+    def log_prob(self, z: Any) -> LogDensities:
+        """Return the logarithm of the density at each code, in nats."""
+        codes = as_codes(z, latent=len(self.dimensions))
+        others = Normal(0, 1).log_prob(codes[:, ~self.dimensions]).sum(1)
+        density: Tensor = self.prior.log_prob(codes[:, self.dimensions]) + others
+        return density
+
+    def sample(self, n: int = 64, seed: int = 0, **how: Any) -> Codes:
+        """Draw `n` codes."""
+        drawn = self.prior.sample(n, seed=seed, **how)
+        with seeded(CPU, seed, 1):
+            z = torch.randn(n, len(self.dimensions))
+        z[:, self.dimensions] = drawn
+        return z
 
 
 def towards(average: Tensor, weight: Tensor, steps: Tensor | int) -> Tensor:
@@ -133,7 +181,7 @@ class Trained:
         raise NotImplementedError
 
     def fit(
-        self: AnyTrained, z: Any, *, steps: int = 3000, batch_size: int = 512, lr: float = 2e-3,
+        self: AnyTrained, z: Any, *, steps: int = 5000, batch_size: int = 256, lr: float = 2e-3,
         seed: int = 0, progress: bool = True,
     ) -> AnyTrained:  # fmt: skip
         """Train on codes, such as `sample_posterior` gives of training images.
@@ -206,49 +254,73 @@ class SplineFlow(Trained):
         return drawn * self.scale + self.shift
 
 
+class Velocity(nn.Module):
+    """The velocity at a place and a time: what noise would have on its way to noise, and the rest.
+
+    Between two standard normals the average velocity is the place times a factor that goes from -1
+    to 1. The network adds what is different on the way to codes: at first nothing.
+    """
+
+    def __init__(self, latent: int, width: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(latent + 2 * len(FREQUENCIES), width)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+            for _ in range(2)
+        )
+        self.last = nn.Linear(width, latent)
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):  # larger weights than PyTorch's, which learn late
+                nn.init.kaiming_normal_(layer.weight)
+                nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.last.weight)
+
+    def forward(self, place: Codes, time: Float[Tensor, "batch 1"]) -> Codes:
+        """Return how fast, and where to, points at these places move at a time from 0 to 1."""
+        angle = 2 * math.pi * time * FREQUENCIES
+        h = self.first(torch.cat([place, angle.sin(), angle.cos()], 1))
+        for block in self.blocks:
+            h = h + block(h)
+        between_normals = (2 * time - 1) / (time**2 + (1 - time) ** 2)
+        velocity: Tensor = between_normals * place + self.last(F.silu(h))
+        return velocity
+
+
 class FlowMatching(Trained):
     """A velocity field that carries normal noise to codes in straight lines, on average.
 
-    At time t a code is on its way at (1 - t) · noise + t · z, with the velocity z - noise, which
-    the network learns to tell from the place and the time (Lipman et al. 2023, sec. 4.1). It has
-    three hidden layers of `width`, and sees the time as sines and cosines.
+    At time t a code is on its way at (1 - t) · noise + t · z, with the velocity z - noise, which a
+    network learns to tell from the place and the time (Lipman et al. 2023, sec. 4.1): two residual
+    blocks of `width`, which see the time as sines and cosines. It has no `log_prob`.
 
     >>> prior = FlowMatching(width=16).fit(torch.randn(100, 3), steps=5, progress=False)
     >>> prior.sample(5, steps=2).shape
     torch.Size([5, 3])
     """
 
-    def __init__(self, width: int = 512) -> None:
+    def __init__(self, width: int = 128) -> None:
         positive(width=width)
         self.width = width
 
     def build(self, latent: int) -> nn.Module:
         """Return the network."""
-        inputs = latent + 2 * len(FREQUENCIES)
-        layers = dense([inputs, *[self.width] * 3], "gelu")
-        return nn.Sequential(*layers, nn.Linear(self.width, latent))
-
-    def velocity(self, place: Codes, time: Float[Tensor, "batch 1"]) -> Codes:
-        """Return how fast, and where to, noise at a place moves at a time from 0 to 1."""
-        angle = 2 * math.pi * time * FREQUENCIES
-        velocity: Tensor = self.network(torch.cat([place, angle.sin(), angle.cos()], 1))
-        return velocity
+        return Velocity(latent, self.width)
 
     def loss(self, codes: Codes) -> Tensor:
         """Return the squared error of the velocity, averaged over codes and dimensions."""
         noise, time = torch.randn_like(codes), torch.rand(len(codes), 1)
-        place = torch.lerp(noise, codes, time)
-        return (self.velocity(place, time) - (codes - noise)).square().mean()
+        velocity: Tensor = self.network(torch.lerp(noise, codes, time), time)
+        return (velocity - (codes - noise)).square().mean()
 
     @torch.no_grad()
     def sample(self, n: int = 64, seed: int = 0, *, steps: int = 20) -> Codes:
         """Draw `n` codes: noise, followed from time 0 to 1 in so many `steps` (midpoint rule)."""
         positive(n=n, steps=steps)
-        _fitted(self, self.network)
+        velocity = _fitted(self, self.network)
         with seeded(CPU, seed, 0):
             z = torch.randn(n, len(self.shift))
         for start in torch.linspace(0, 1, steps + 1)[:-1]:
             time = start.expand(n, 1)
-            middle = z + self.velocity(z, time) / (2 * steps)
-            z = z + self.velocity(middle, time + 1 / (2 * steps)) / steps
+            middle = z + velocity(z, time) / (2 * steps)
+            z = z + velocity(middle, time + 1 / (2 * steps)) / steps
         return z * self.scale + self.shift

@@ -1,0 +1,312 @@
+"""Priors fitted to the codes of trained VAEs, and one that is trained with its VAE.
+
+    python -m experiments.priors              run what is missing, cell by cell
+    python -m experiments.priors --part fidelity
+    python -m experiments.priors --list       say what is done and what is missing
+
+Two parts, each with seeds 0, 1 and 2, which decide the VAE, the priors and the draws:
+
+* ``fidelity`` (priors_fidelity.csv): a convolutional VAE with 32 latent dimensions on grey images
+  of MNIST, Kuzushiji-MNIST and Fashion-MNIST, and priors fitted to 30,000 of its codes. How far are
+  10,000 decoded draws from the test images, by a judge that is trained once for each data set?
+* ``likelihood`` (priors_likelihood.csv): a dense VAE on binarized MNIST with priors fitted to its
+  codes, and the same networks trained with a VampPrior. What is -log p of the test images?
+
+No setting was chosen by the test images of a row. A row is written when its cell ends, so that an
+interrupted experiment goes on where it stopped. priors.json tells settings, versions and data, and
+holds the differences of the second part. Seconds are processor seconds of one core; on two slow
+cores, a part on each, all takes about an hour.
+"""
+
+import argparse
+import json
+import time
+from datetime import date
+from functools import cache, partial
+
+import numpy as np
+import torch
+from torch import nn
+
+import vaebook as vb
+from experiments.records import RESULTS, read_rows, run_missing, write_text
+from vaebook.priors import FlowMatching, Mixture, SplineFlow, Subspace
+
+SEEDS = (0, 1, 2)
+ACTIVE_BY, ACTIVE_ABOVE = 5000, 0.01  # images, and the variance of their posterior means
+EPOCHS = {"mnist": 4, "kmnist": 20, "fashion_mnist": 4}
+FIDELITY = {
+    "latent_dim": 32, "width": 16, "batch_size": 64, "lr": 2e-3, "codes": 30_000,
+    "judge_images": 20_000, "draws": 10_000, "held_out": 5000,
+}  # fmt: skip
+LIKELIHOOD = {
+    "latent_dim": 40, "hidden": (300, 300), "activation": "gelu", "epochs": 12, "batch_size": 128,
+    "lr": 2e-3, "warmup": 0.3, "codes": 20_000, "pseudo_inputs": 200, "draws": 1000, "images": 1000,
+}  # fmt: skip
+PRIORS = {
+    "one Gaussian": lambda: Mixture(1),
+    "50 Gaussians": lambda: Mixture(50),
+    "100 Gaussians": lambda: Mixture(100),
+    "spline flow": SplineFlow,
+    "flow matching": FlowMatching,
+}
+STEPS = {
+    "spline flow": {"steps": 1000, "batch_size": 256, "lr": 2e-3},
+    "flow matching": {"steps": 5000, "batch_size": 256, "lr": 2e-3},
+}
+RUNS = RESULTS.parents[1] / "runs"
+
+
+class VampVAE(vb.VAE):
+    """A VAE whose prior is the mixture of the posteriors of images that are learned with it.
+
+    Tomczak & Welling 2018, eq. 9. As its KL has no closed form, it is trained on one draw.
+    """
+
+    def __init__(self, networks, pseudo_inputs):
+        super().__init__(
+            networks.encoder, networks.decoder,
+            image_shape=networks.image_shape, latent_dim=networks.latent_dim,
+        )  # fmt: skip
+        self.logits = nn.Parameter(torch.logit(pseudo_inputs.clamp(0.05, 0.95)))
+
+    def components(self):
+        """Return the posteriors of the pseudo-inputs."""
+        mean, log_var = self.encode(self.logits.sigmoid())
+        return torch.distributions.Normal(mean, (0.5 * log_var).exp())
+
+    def draw(self, x, draws, *, path_only=False):
+        """Do what a VAE does, with the mixture's log-densities in the place of the prior's."""
+        drawn = super().draw(x, draws, path_only=path_only)
+        return drawn._replace(prior=mixture_log_prob(self.components(), drawn.z))
+
+    @torch.no_grad()
+    def sample(self, n=64):
+        """Decode draws from the mixture."""
+        parts = self.components()
+        chosen = torch.randint(len(parts.mean), (n,))
+        return vb.decode(self, torch.normal(parts.mean[chosen], parts.stddev[chosen]))
+
+
+class SampledELBO:
+    """The negative ELBO by one draw, for any prior, with a KL weight that rises to 1."""
+
+    def __init__(self, weight=1.0):
+        self.weight = weight
+
+    def at(self, done):
+        """Return the objective when a fraction of the training is behind."""
+        return SampledELBO(min(done / LIKELIHOOD["warmup"], 1.0))
+
+    def __call__(self, model, x):
+        """Return the loss and its parts."""
+        drawn = model.draw(x, 1)
+        reconstruction, kl = -drawn.likelihood[0], (drawn.posterior - drawn.prior)[0]
+        return vb.Terms(reconstruction + self.weight * kl, reconstruction, kl)
+
+
+def mixture_log_prob(parts, z):
+    """Return the log-density of codes under equal shares of diagonal Gaussians, by products."""
+    precision = parts.stddev**-2
+    squares = z**2 @ precision.T - 2 * z @ (parts.mean * precision).T
+    constant = (parts.mean**2 * precision - precision.log()).sum(1)
+    dimensions = z.shape[-1] * np.log(2 * np.pi)
+    log_densities = -0.5 * (squares + constant + dimensions)
+    return log_densities.logsumexp(-1) - np.log(len(parts.mean))
+
+
+def falling(first):
+    return lambda done: first * (1 - done)
+
+
+def log_normal(z):
+    return torch.distributions.Normal(0, 1).log_prob(z).sum(1)
+
+
+@cache
+def judge_of(dataset):
+    """Return a judge, and its features of the test images."""
+    data = vb.load(dataset)
+    judge = vb.fidelity.train_judge(
+        data.train[: FIDELITY["judge_images"]], device="cpu", progress=False
+    )
+    return judge, vb.fidelity.features(judge, data.test)
+
+
+@cache
+def convolutional(dataset, seed):
+    """Train a convolutional VAE, or read it; return it and its codes: to fit, and held out."""
+    s, data = FIDELITY, vb.load(dataset)
+    torch.manual_seed(seed)
+    model = vb.conv_vae(data.image_shape, s["latent_dim"], width=s["width"])
+    vb.fit(
+        model, data.train, epochs=EPOCHS[dataset], batch_size=s["batch_size"], lr=falling(s["lr"]),
+        seed=seed, device="cpu", progress=False, resume=True,
+        checkpoint=RUNS / f"priors-{dataset}-{seed}.safetensors",
+    )  # fmt: skip
+    held_out = vb.sample_posterior(model, data.test[: s["held_out"]], seed=seed)
+    return model, vb.sample_posterior(model, data.train[: s["codes"]], seed=seed), held_out
+
+
+@cache
+def fitted_once(dataset, seed, name):
+    """Return what `fitted` does for the codes of a convolutional VAE."""
+    model, codes, _ = convolutional(dataset, seed)
+    return fitted(name, model, vb.load(dataset).train, codes, seed)
+
+
+def fitted(name, model, images, codes, seed):
+    """Return a prior for the dimensions that carry something, and the processor seconds it took."""
+    begun = time.process_time()
+    how = STEPS[name] | {"progress": False} if name in STEPS else {}
+    active = vb.posterior(model, images[:ACTIVE_BY]).mean.var(0) > ACTIVE_ABOVE
+    prior = Subspace(active, PRIORS[name]()).fit(codes, seed=seed, **how)
+    return prior, round(time.process_time() - begun, 1)
+
+
+def copies_log_prob(model, images, z):
+    """Return the log-density of codes under the posteriors of images, each with an equal share."""
+    mean, std = vb.posterior(model, images)
+    parts = torch.distributions.Normal(mean, std)
+    return torch.cat([mixture_log_prob(parts, some) for some in z.split(250)])
+
+
+def fidelity(dataset, seed, prior):
+    """Return the distance of decoded draws from the test images, and the nats that are saved."""
+    data, (judge, real) = vb.load(dataset), judge_of(dataset)
+    model, codes, held_out = convolutional(dataset, seed)
+    row, n, log_prob = {"fit_seconds": "", "draw_seconds": ""}, FIDELITY["draws"], None
+    if prior == "reconstructions":
+        images = vb.reconstruct(model, data.test)
+    else:
+        if prior == "N(0, I)":
+            z = vb.sample_prior(model, n, seed=seed + 10)
+        elif prior == "codes of images":
+            drawn = torch.randint(len(codes), (n,), generator=torch.Generator().manual_seed(seed))
+            z, given = codes[drawn], data.train[: FIDELITY["codes"]]
+            log_prob = partial(copies_log_prob, model, given)
+        else:
+            name, _, steps = prior.partition(", steps: ")
+            made, row["fit_seconds"] = fitted_once(dataset, seed, name)
+            begun = time.process_time()
+            z = made.sample(n, seed=seed + 10, **{"steps": int(steps)} if steps else {})
+            row["draw_seconds"] = round(time.process_time() - begun, 2)
+            log_prob = made.log_prob if hasattr(made.prior, "log_prob") else None
+        images = vb.decode(model, z)
+    saved = torch.full((2,), np.nan)
+    if log_prob is not None:
+        saved = log_prob(held_out) - log_normal(held_out)
+    distance = vb.fidelity.frechet_distance(real, vb.fidelity.features(judge, images))
+    return {
+        "distance": round(distance, 3), "saved": round(saved.mean().item(), 3),
+        "saved_error": round(saved.std().item() / len(saved) ** 0.5, 3),
+        "kl": round(vb.evaluate(model, data.test)["kl"], 3), **row,
+    }  # fmt: skip
+
+
+@cache
+def dense(seed, vamp):
+    """Train a dense VAE on binarized MNIST, with a VampPrior or without."""
+    s, data = LIKELIHOOD, vb.load("mnist").binarized()
+    torch.manual_seed(seed)
+    model = vb.dense_vae(
+        data.image_shape, s["latent_dim"], hidden=s["hidden"], activation=s["activation"]
+    )
+    if vamp:
+        first = next(vb.data.minibatches(data.train[: s["pseudo_inputs"]], s["pseudo_inputs"])).x
+        model = VampVAE(model, first)
+    begun = time.process_time()
+    vb.fit(
+        model, data.train, epochs=s["epochs"], batch_size=s["batch_size"], lr=falling(s["lr"]),
+        objective=SampledELBO(), seed=seed, device="cpu", precision="float32",
+        progress=False,
+    )  # fmt: skip
+    return model, round(time.process_time() - begun, 1)
+
+
+def likelihood(seed, prior):
+    """Return -log p and -ELBO of the test images."""
+    s, data = LIKELIHOOD, vb.load("mnist").binarized()
+    model, seconds = dense(seed, prior == "VampPrior")
+    made = None
+    if prior in PRIORS:
+        codes = vb.sample_posterior(model, data.train[: s["codes"]], seed=seed)
+        made, seconds = fitted(prior, model, data.train, codes, seed)
+    random = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(0))
+    images = data.test[random[: s["images"]]]
+    how = {"prior": made, "seed": 0, "progress": False}
+    found = vb.log_likelihood(model, images, draws=s["draws"], **how)
+    bound = vb.log_likelihood(model, images, draws=1, **how)
+    np.save(RUNS / f"priors-{prior}-{seed}.npy", found.per_image)
+    return {
+        "nll": round(-found.per_image.mean(), 3), "loss": round(-bound.per_image.mean(), 3),
+        "fit_seconds": seconds,
+    }  # fmt: skip
+
+
+FRAMES = ("N(0, I)", "reconstructions", "codes of images")
+FEWER_STEPS = ("flow matching, steps: 1", "flow matching, steps: 4")
+PARTS = {
+    "fidelity": (fidelity, [
+        {"dataset": dataset, "seed": seed, "prior": prior}
+        for dataset in EPOCHS for seed in SEEDS
+        for prior in (*FRAMES, *PRIORS, *(FEWER_STEPS if dataset == "mnist" else ()))
+    ]),
+    "likelihood": (likelihood, [
+        {"seed": seed, "prior": prior}
+        for seed in SEEDS for prior in ("N(0, I)", "50 Gaussians", "spline flow", "VampPrior")
+    ]),
+}  # fmt: skip
+
+
+def differences():
+    """Return what each prior gains on -log p over N(0, I), with the error over test images."""
+    gains = {}
+    for name in dict.fromkeys(cell["prior"] for cell in PARTS["likelihood"][1][1:]):
+        per_seed = []
+        for seed in SEEDS:
+            both = [np.load(RUNS / f"priors-{one}-{seed}.npy") for one in (name, "N(0, I)")]
+            gain = both[0] - both[1]
+            per_seed.append({
+                "seed": seed, "gain": round(float(gain.mean()), 3),
+                "error": round(float(gain.std(ddof=1) / len(gain) ** 0.5), 3),
+            })  # fmt: skip
+        gains[name] = per_seed
+    return gains
+
+
+def about():
+    """Return what priors.json says."""
+    sources = {dataset: vb.load(dataset).source for dataset in EPOCHS}
+    return {
+        "data": sources, "epochs": EPOCHS, "fidelity": FIDELITY, "likelihood": LIKELIHOOD,
+        "steps": STEPS, "gains": differences(),
+        "date": date.today().isoformat(),
+        **vb.provenance(torch.device("cpu"), torch.float32, SEEDS[0]), "seed": SEEDS,
+    }  # fmt: skip
+
+
+def main(argv=None):
+    """Run the experiment, or say how far it is; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.priors", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--part", choices=PARTS, help="run one part only")
+    parser.add_argument("--list", action="store_true", help="run nothing, say what is missing")
+    arguments = parser.parse_args(argv)
+    RUNS.mkdir(exist_ok=True)
+    for part in [arguments.part] if arguments.part else list(PARTS):
+        measure, cells = PARTS[part]
+        path = RESULTS / f"priors_{part}.csv"
+        if arguments.list:
+            print(f"{part}: {len(read_rows(path))} of {len(cells)} runs done")
+        else:
+            run_missing(path, cells, measure)
+    if not arguments.list and not arguments.part:
+        write_text(RESULTS / "priors.json", json.dumps(about(), indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
