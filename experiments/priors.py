@@ -179,7 +179,9 @@ def fidelity(dataset, seed, prior):
     if prior == "reconstructions":
         images = vb.reconstruct(model, data.test)
     else:
-        if prior == "N(0, I)":
+        if prior == "drawn reconstructions":
+            z = vb.sample_posterior(model, data.test, seed=seed)
+        elif prior == "N(0, I)":
             z = vb.sample_prior(model, n, seed=seed + 10)
         elif prior == "codes of images":
             drawn = torch.randint(len(codes), (n,), generator=torch.Generator().manual_seed(seed))
@@ -244,7 +246,7 @@ def likelihood(seed, prior):
     }  # fmt: skip
 
 
-FRAMES = ("N(0, I)", "reconstructions", "codes of images")
+FRAMES = ("N(0, I)", "reconstructions", "drawn reconstructions", "codes of images")
 FEWER_STEPS = ("flow matching, steps: 1", "flow matching, steps: 4")
 PARTS = {
     "fidelity": (fidelity, [

@@ -21,6 +21,7 @@ KINDS = {
     "matching": lambda z: priors.FlowMatching(width=64).fit(z, **QUICK | dict(steps=1500)),
 }
 WITH_DENSITY = ["gaussian", "mixture", "flow"]
+FIRST = torch.tensor([True, False])
 
 
 def ring(n=2000, seed=0):
@@ -132,6 +133,34 @@ def test_fits_repeat(kind):
     assert torch.equal(one, two)
 
 
+class TestSubspace:
+    """A prior for some dimensions, N(0, 1) for the others."""
+
+    def test_densities_add(self):
+        z = ring()
+        prior = priors.Subspace(FIRST, priors.Mixture(3)).fit(z, seed=4)
+        alone = priors.Mixture(3).fit(z[:, :1], seed=4)
+        wanted = alone.log_prob(z[:, :1]) + Normal(0, 1).log_prob(z[:, 1])
+        torch.testing.assert_close(prior.log_prob(z), wanted)
+
+    def test_draws_are_fitted_here_and_normal_there(self):
+        prior = priors.Subspace(~FIRST, priors.Mixture(4)).fit(ring())
+        drawn = prior.sample(20_000, seed=1)
+        wanted = prior.prior.gaussians
+        mean = sum(w * part.loc for w, part in zip(prior.prior.weights, wanted, strict=True))
+        assert drawn[:, 1].mean().item() == pytest.approx(mean.item(), abs=0.03)
+        assert drawn[:, 0].mean().item() == pytest.approx(0, abs=0.03)
+        assert drawn[:, 0].std().item() == pytest.approx(1, abs=0.03)
+        assert abs(drawn.T.corrcoef()[0, 1].item()) < 0.03
+
+    @pytest.mark.parametrize("kind", ["list", "numpy"])
+    def test_masks_are_what_diagnose_gives(self, kind):
+        mask = [True, False] if kind == "list" else np.array([True, False])
+        how = dict(steps=5, progress=False)
+        prior = priors.Subspace(mask, priors.FlowMatching(8)).fit(ring(50), **how)
+        assert prior.sample(3, steps=2).shape == (3, 2)
+
+
 class TestInAModel:
     """Priors in the place of N(0, I)."""
 
@@ -203,6 +232,13 @@ def test_what_does_not_fit_is_said_in_a_sentence():
         (lambda: priors.FlowMatching().sample(3), "fit"),
         (lambda: priors.Mixture().sample(3), "fit"),
         (lambda: priors.Mixture().log_prob(z), "fit"),
+        (lambda: priors.Subspace(3, priors.Mixture()), "dimensions: expected a mask"),
+        (lambda: priors.Subspace([0, 2], priors.Mixture()), "dimensions: expected a mask"),
+        (
+            lambda: priors.Subspace([False] * 3, priors.Mixture()),
+            "dimensions: expected a mask, .* one that is true",
+        ),
+        (lambda: priors.Subspace(FIRST, priors.Mixture(1)).fit(z), r"z: .* \[codes, 2\]"),
     ]:
         with pytest.raises(ValueError, match=argument):
             fit()

@@ -6,15 +6,16 @@ Chapter *A better prior* compares them. Each has ``fit(z)``, which returns the p
 """
 
 import math
+from collections.abc import Callable
 from contextlib import closing
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, Normal
-from torch.optim.swa_utils import AveragedModel
 
 from vaebook.checks import above_0, as_seed, positive, wrong
 from vaebook.data.images import as_tensor
@@ -25,10 +26,8 @@ from vaebook.training.progress import Progress
 __all__ = ["FlowMatching", "Mixture", "Prior", "SplineFlow", "Subspace"]
 
 CPU = torch.device("cpu")
-AVERAGED = 0.999  # of an average of weights is kept in a step, later on
 FREQUENCIES = 2.0 ** torch.arange(4) / 2  # of the sines and cosines of time
 LogDensities = Float[Tensor, " codes"]
-AnyTrained = TypeVar("AnyTrained", bound="Trained")
 
 
 class Prior(Protocol):
@@ -91,11 +90,8 @@ class Mixture:
         except ValueError as error:  # of a covariance that has no inverse
             raise wrong("z", "codes that fill all their dimensions", "others") from error
         self.weights = torch.from_numpy(mixture.weights_)
-        both = zip(mixture.means_, mixture.covariances_, strict=True)
-        self.gaussians = [
-            MultivariateNormal(torch.from_numpy(mean), torch.from_numpy(covariance))
-            for mean, covariance in both
-        ]
+        moments = map(torch.from_numpy, (mixture.means_, mixture.covariances_))
+        self.gaussians = list(map(MultivariateNormal, *moments))
         return self
 
     def log_prob(self, z: Any) -> LogDensities:
@@ -111,34 +107,30 @@ class Mixture:
         positive(n=n)
         gaussians = _fitted(self, self.gaussians)
         with seeded(CPU, seed, 0):
-            counts = torch.multinomial(self.weights, n, replacement=True)
-            counts = counts.bincount(minlength=len(gaussians)).tolist()
-            parts = [part.sample((k,)) for part, k in zip(gaussians, counts, strict=True)]
-            drawn = torch.cat(parts)[torch.randperm(n)]
-        return drawn.float()
+            chosen = torch.multinomial(self.weights, n, replacement=True)
+            drawn = [part.sample((int((chosen == k).sum()),)) for k, part in enumerate(gaussians)]
+            return torch.cat(drawn)[torch.randperm(n)].float()
 
 
 class Subspace:
     """A prior for some `dimensions`, fitted to them, and N(0, 1) for each of the others.
 
     Where a latent dimension carries nothing, its codes follow N(0, 1) already: a prior that need
-    not learn this is fitted sooner, and better. `dimensions` is a mask with an entry for each, such
-    as ``vb.posterior(model, images).mean.var(0) > 0.01`` (Burda et al. 2016, app. C), else a
-    ValueError. What `fit` and `sample` are given besides, the prior gets.
+    not learn this is fitted sooner, and better. `dimensions` is a mask, such as
+    ``vb.diagnose(model, images).activity > 0.01``, else a ValueError. What `fit` and `sample` are
+    given besides, the prior gets.
 
-    >>> z = torch.randn(100, 3)
-    >>> prior = Subspace(torch.tensor([True, False, True]), Mixture(2)).fit(z)
-    >>> prior.sample(5).shape, prior.log_prob(z[:4]).shape
-    (torch.Size([5, 3]), torch.Size([4]))
+    >>> prior = Subspace([True, False, True], Mixture(2)).fit(torch.randn(100, 3))
+    >>> prior.sample(5).shape
+    torch.Size([5, 3])
     """
 
     def __init__(self, dimensions: Any, prior: Any) -> None:
-        self.dimensions, self.prior = as_tensor(dimensions, "dimensions").cpu(), prior
-        if self.dimensions.ndim != 1 or self.dimensions.dtype != torch.bool:
-            found = f"{self.dimensions.dtype} of shape {tuple(self.dimensions.shape)}"
-            raise wrong("dimensions", "a mask, true or false for each dimension", found)
-        if not self.dimensions.any():
-            raise wrong("dimensions", "at least one that is true", "none")
+        mask = np.asarray(dimensions)
+        if mask.dtype != bool or mask.ndim != 1 or not mask.any():
+            wanted = "a mask, true or false for each dimension, with one that is true"
+            raise wrong("dimensions", wanted, mask)
+        self.dimensions, self.prior = torch.from_numpy(mask), prior
 
     def fit(self, z: Any, **how: Any) -> "Subspace":
         """Fit the prior to its dimensions of the codes."""
@@ -161,29 +153,17 @@ class Subspace:
         return z
 
 
-def towards(average: Tensor, weight: Tensor, steps: Tensor | int) -> Tensor:
-    """Return an average of weights, of which the first ones are soon forgotten."""
-    kept = min(AVERAGED, (1 + int(steps)) / (10 + int(steps)))
-    return torch.lerp(weight, average, kept)
-
-
 class Trained:
-    """A network that is trained on codes, standardized, with Adam; its weights are averaged."""
+    """A network that is built for codes, and trained on them to make its loss smaller."""
 
     network: Any = None
-
-    def build(self, latent: int) -> nn.Module:
-        """Return the network for codes of so many dimensions."""
-        raise NotImplementedError
-
-    def loss(self, codes: Codes) -> Tensor:
-        """Return what a step on a batch of standardized codes makes smaller."""
-        raise NotImplementedError
+    build: Callable[[int], nn.Module]  #: the network for so many dimensions
+    loss: Callable[[Codes], Tensor]  #: of a batch of codes, standardized
 
     def fit(
-        self: AnyTrained, z: Any, *, steps: int = 5000, batch_size: int = 256, lr: float = 2e-3,
+        self, z: Any, *, steps: int = 5000, batch_size: int = 256, lr: float = 2e-3,
         seed: int = 0, progress: bool = True,
-    ) -> AnyTrained:  # fmt: skip
+    ) -> Any:  # fmt: skip
         """Train on codes, such as `sample_posterior` gives of training images.
 
         Adam's rate rises to `lr` and falls again. `seed` decides weights and order.
@@ -197,18 +177,15 @@ class Trained:
         codes = (codes - self.shift) / self.scale
         with closing(Progress(steps, enabled=progress)) as bar, seeded(CPU, seed, 0):
             self.network = self.build(codes.shape[1])
-            average = AveragedModel(self.network, avg_fn=towards)
             optimizer = torch.optim.Adam(self.network.parameters(), lr)
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
             for _ in range(steps):
                 optimizer.zero_grad()
-                loss = self.loss(codes[torch.randint(len(codes), (batch_size,))])
-                loss.backward()
+                self.loss(codes[torch.randint(len(codes), (batch_size,))]).backward()
                 optimizer.step()
                 schedule.step()
-                average.update_parameters(self.network)
                 bar.step()
-        self.network = average.module.eval().requires_grad_(False)
+        self.network.requires_grad_(False)
         return self
 
 
@@ -264,16 +241,14 @@ class Velocity(nn.Module):
     def __init__(self, latent: int, width: int) -> None:
         super().__init__()
         self.first = nn.Linear(latent + 2 * len(FREQUENCIES), width)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
-            for _ in range(2)
-        )
+        hidden = [layer for _ in range(4) for layer in (nn.SiLU(), nn.Linear(width, width))]
+        self.blocks = nn.ModuleList([nn.Sequential(*hidden[:4]), nn.Sequential(*hidden[4:])])
         self.last = nn.Linear(width, latent)
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear):  # larger weights than PyTorch's, which learn late
-                nn.init.kaiming_normal_(layer.weight)
-                nn.init.zeros_(layer.bias)
-        nn.init.zeros_(self.last.weight)
+        for name, weights in self.named_parameters():
+            if name.startswith("last") or name.endswith("bias"):
+                nn.init.zeros_(weights)
+            else:  # larger than PyTorch's, with which it learns late
+                nn.init.kaiming_normal_(weights)
 
     def forward(self, place: Codes, time: Float[Tensor, "batch 1"]) -> Codes:
         """Return how fast, and where to, points at these places move at a time from 0 to 1."""
