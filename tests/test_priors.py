@@ -189,7 +189,7 @@ class TestInAModel:
     def test_log_likelihood_is_that_of_quadrature(self, model):
         """log ∫ p(x|z) p(z) dz on a grid of codes, for N(0, I) and a Gaussian that is not it."""
         x = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(1)).round()
-        prior = priors.Mixture(1).fit(1.5 * ring(500) - 0.3)
+        prior = priors.Mixture(1).fit(0.5 * ring(500) - 0.3)
         gaussian = prior.gaussians[0]
         axis = torch.linspace(-9, 9, 361)
         grid = torch.cartesian_prod(axis, axis)

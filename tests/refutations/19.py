@@ -1,0 +1,77 @@
+"""Changes under which a claim of chapter 19 must fall."""
+
+REFUTATIONS = [
+    {
+        "claim": "Ten Gaussians save several times as much in the plane as one.",
+        "says": "The Gaussians are fitted to draws from the prior.",
+        "change": (
+            "in_plane = {",
+            "flat = vb.sample_prior(plane, 5000)\nin_plane = {",
+        ),
+        "falls": 'assert data.stand_in or 0.25 * waste < in_the_plane["ten Gaussians"]',
+    },
+    {
+        "claim": "One Gaussian saves next to nothing, and fifty save more than a nat.",
+        "says": "The log-density of N(0, I) is averaged over dimensions.",
+        "change": (
+            "Normal(0, 1).log_prob(z).sum(1)).mean()",
+            "Normal(0, 1).log_prob(z).mean(1)).mean()",
+        ),
+        "falls": 'assert data.stand_in or abs(nats["one Gaussian"]) < 0.5',
+    },
+    {
+        "claim": "One Gaussian saves next to nothing, and fifty save more than a nat.",
+        "says": "Each dimension of the codes is shuffled on its own.",
+        "change": (
+            "    fitted[name] = Subspace(active, prior).fit(codes, **options)",
+            "    alone = [each[torch.randperm(len(each))] for each in codes.T]\n"
+            "    fitted[name] = Subspace(active, prior).fit(torch.stack(alone, 1), **options)",
+        ),
+        "falls": 'assert data.stand_in or nats["one Gaussian"] + 1 < nats["50 Gaussians"]',
+    },
+    {
+        "claim": "Draws by flow matching have the log-density of held-out codes.",
+        "says": "The network learns the way from code to noise.",
+        "change": ("- (z - noise)).square().mean()", "- (noise - z)).square().mean()"),
+        "falls": 'assert data.stand_in or abs(judged["flow matching"]',
+    },
+    {
+        "claim": "Draws by flow matching have the log-density of held-out codes.",
+        "says": "The network does not see the time.",
+        "change": ("(network(torch.cat([place, t], 1))", "(network(torch.cat([place, 0 * t], 1))"),
+        "falls": 'assert data.stand_in or abs(judged["flow matching"]',
+    },
+    {
+        "claim": "On a grid of codes one Gaussian saves more than a hundred nats.",
+        "says": "Each number of the codes is shuffled on its own.",
+        "change": (
+            "    prior = Mixture(1).fit(vb.sample_posterior(grid, seen))",
+            "    whole = vb.sample_posterior(grid, seen)\n"
+            "    alone = [each[torch.randperm(len(each))] for each in whole.T]\n"
+            "    prior = Mixture(1).fit(torch.stack(alone, 1))",
+        ),
+        "falls": "assert photographs.stand_in or (measured.iloc[:, 2] > 100).all()",
+    },
+    {
+        "claim": "A tiny KL weight more than triples the KL.",
+        "says": "Both weights are near 1.",
+        "change": ("for beta in (1.0, 1e-4)}, {}", "for beta in (1.0, 0.99)}, {}"),
+        "falls": "assert photographs.stand_in or measured.iloc[1, 1] > 3 * measured.iloc[0, 1]",
+    },
+]
+
+NEUTRAL = [
+    {
+        "says": "The two log-densities are averaged before they are subtracted.",
+        "change": (
+            "return (prior.log_prob(z) - Normal(0, 1).log_prob(z).sum(1)).mean().item()",
+            "return (prior.log_prob(z).mean() - Normal(0, 1).log_prob(z).sum(1).mean()).item()",
+        ),
+        "holds": 'assert data.stand_in or nats["one Gaussian"] + 1 < nats["50 Gaussians"]',
+    },
+    {
+        "says": "The place on the way is written with torch.lerp.",
+        "change": ("place = (1 - t) * noise + t * z", "place = torch.lerp(noise, z, t)"),
+        "holds": 'assert data.stand_in or abs(judged["flow matching"]',
+    },
+]
