@@ -106,7 +106,8 @@ def test_each_cell_of_a_data_set_is_measured(tiny):
         row = priors.fidelity("mnist", 0, prior)
         assert 0 <= row["distance"] < math.inf
         has_density = prior in ("codes of images", *priors.PRIORS) and prior != "flow matching"
-        assert math.isfinite(row["saved"]) == has_density, prior
+        assert isinstance(row["saved"], float) == has_density, prior
+        assert (row["nearest"] == 0) == (prior == "codes of images")
 
 
 def test_gains_are_differences_of_what_is_measured(tiny, monkeypatch):

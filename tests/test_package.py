@@ -15,8 +15,8 @@ PACKAGE = Path(vaebook.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 # A room uses only the rooms above it; within one, nothing but that there is no circle.
 ROOMS = [
-    "checks", "data", "models", "objectives", "speed", "training", "sampling", "evaluation",
-    "plot", "export", "zoo", "records", "from_scratch", "__main__",
+    "checks", "data", "models", "objectives", "speed", "training", "sampling", "priors",
+    "evaluation", "plot", "export", "zoo", "records", "from_scratch", "__main__",
 ]  # fmt: skip
 
 
@@ -120,8 +120,8 @@ def test_the_loop_is_at_most_50_lines():
     assert length <= 50
 
 
-def test_the_package_has_at_most_5510_lines_that_are_not_blank():
-    assert not_blank(FILES) <= 5510
+def test_the_package_has_at_most_5780_lines_that_are_not_blank():
+    assert not_blank(FILES) <= 5780
 
 
 def test_every_public_name_is_there():

@@ -108,7 +108,7 @@ def test_matching_learns_the_velocity_that_is_known(seed, scale, shift):
     assert drawn.std().item() == pytest.approx(scale, rel=0.06)
     z = shift + scale * torch.randn(20_000, 1, generator=generator)
     with torch.no_grad():
-        noise_left = prior.loss(z).item()
+        noise_left = prior.loss(exact, z).item()
     time = (np.arange(2000) + 0.5) / 2000
     least = (scale**2 / ((1 - time) ** 2 + (time * scale) ** 2)).mean()  # Var[z − noise | place]
     assert noise_left == pytest.approx(least, rel=0.1)
@@ -214,10 +214,11 @@ def test_what_does_not_fit_is_said_in_a_sentence():
     bad = z.clone()
     bad[2, 1] = math.nan
     flat = torch.randn(50, 1).expand(-1, 3)
+    model = vb.dense_vae((1, 4, 4), latent_dim=2, hidden=(8,))
     for fit, argument in [
         (lambda: priors.Mixture(0), "components: expected a positive whole number"),
-        (lambda: priors.Mixture(11).fit(z), "z: expected at least 11 codes for 11 components"),
-        (lambda: priors.Mixture(1).fit(z[:3]), "z: expected at least 4 codes .* 3 dimensions"),
+        (lambda: priors.Mixture(11).fit(z), "z: expected at least 11 codes, for components=11"),
+        (lambda: priors.Mixture(1).fit(z[:3]), "z: expected at least 4 codes, .* 3 dimensions"),
         (lambda: priors.Mixture(1).fit(bad), "z: expected finite codes, got 1 of 10"),
         (lambda: priors.Mixture(1).fit(z[0]), r"z: expected codes of shape \[codes, latent\]"),
         (lambda: priors.Mixture(1).fit(z).log_prob(z[:, :2]), r"z: .* \[codes, 3\]"),
@@ -239,10 +240,62 @@ def test_what_does_not_fit_is_said_in_a_sentence():
             "dimensions: expected a mask, .* one that is true",
         ),
         (lambda: priors.Subspace(FIRST, priors.Mixture(1)).fit(z), r"z: .* \[codes, 2\]"),
+        (lambda: priors.Subspace(FIRST, priors.Mixture), "prior: expected a prior such as"),
+        (lambda: priors.Subspace(FIRST, priors.Mixture(1).fit(z)).sample(2), "prior: .* 1 dim"),
+        (lambda: priors.Subspace(FIRST, priors.FlowMatching()).log_prob(z[:, :2]), "log_prob"),
+        (lambda: priors.Mixture(1).fit(flat), "z: expected codes that fill all 3 dim.* 1 filled"),
+        (lambda: priors.FlowMatching().fit(z, lr=1e30, **QUICK), "lr: expected a rate at which"),
+        (lambda: model.sample(2, prior=priors.Mixture(1).fit(z)), "prior: expected one of 2 dim"),
     ]:
         with pytest.raises(ValueError, match=argument):
             fit()
-    assert priors.Mixture(1).fit(flat).sample(3).shape == (3, 3)  # scikit-learn adds 1e-6
+
+
+def test_a_fit_that_fails_leaves_the_last_one():
+    z, how = ring(100), dict(steps=5, progress=False)
+    for prior in (priors.FlowMatching(8), priors.Mixture(2)):
+        prior.fit(z, **how if isinstance(prior, priors.FlowMatching) else {})
+        before = prior.sample(4)
+        for wrong in (torch.ones(100, 2), torch.ones(100, 3), z * math.inf):
+            with pytest.raises(ValueError, match="z: "):
+                prior.fit(wrong)
+        assert torch.equal(prior.sample(4), before)
+
+
+def test_an_interrupted_fit_leaves_the_last_one(monkeypatch):
+    prior = priors.FlowMatching(8).fit(ring(100), steps=5, progress=False)
+    before = prior.sample(4)
+    steps = iter(range(3))
+    loss = priors.FlowMatching.loss
+
+    def interrupted(self, network, codes):
+        if next(steps) == 2:
+            raise KeyboardInterrupt
+        return loss(self, network, codes)
+
+    monkeypatch.setattr(priors.FlowMatching, "loss", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prior.fit(3 * ring(100), steps=5, progress=False)
+    assert torch.equal(prior.sample(4), before)
+
+
+@pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
+def test_a_prior_is_fitted_whatever_is_around(around):
+    wanted = priors.FlowMatching(8).fit(ring(100), steps=5, progress=False).sample(4)
+    with around():
+        found = priors.FlowMatching(8).fit(ring(100), steps=5, progress=False).sample(4)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_numbers_of_another_default_kind_are_float32():
+    torch.set_default_dtype(torch.float64)
+    try:
+        for prior in (priors.Mixture(2), priors.FlowMatching(8)):
+            how = dict(steps=5, progress=False) if isinstance(prior, priors.FlowMatching) else {}
+            whole = priors.Subspace([True, True], prior).fit(ring(100), **how)
+            assert whole.sample(3).dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_priors_without_a_density_and_models_of_several_levels_are_refused():

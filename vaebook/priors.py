@@ -2,13 +2,13 @@
 
 Chapter *A better prior* compares them. Each has ``fit(z)``, which returns the prior itself, and
 ``sample(n)``; all but `FlowMatching` have ``log_prob(z)`` in nats. They take part in
-``model.sample(prior=…)`` and ``vb.log_likelihood(prior=…)``.
+``model.sample(prior=…)`` and ``vb.log_likelihood(prior=…)``. A fit that fails leaves the last one.
 """
 
 import math
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,21 +23,11 @@ from vaebook.models.networks import Codes
 from vaebook.training.devices import seeded
 from vaebook.training.progress import Progress
 
-__all__ = ["FlowMatching", "Mixture", "Prior", "SplineFlow", "Subspace"]
+__all__ = ["FlowMatching", "Mixture", "SplineFlow", "Subspace"]
 
 CPU = torch.device("cpu")
 FREQUENCIES = 2.0 ** torch.arange(4) / 2  # of the sines and cosines of time
 LogDensities = Float[Tensor, " codes"]
-
-
-class Prior(Protocol):
-    """What `VAE.sample` and `log_likelihood` ask of a prior."""
-
-    def sample(self, n: int, seed: int = 0) -> Codes:
-        """Draw `n` codes."""
-
-    def log_prob(self, z: Codes) -> LogDensities:
-        """Return the logarithm of the density at each code, in nats."""
 
 
 def as_codes(z: Any, latent: int | None = None) -> Codes:
@@ -82,13 +72,13 @@ class Mixture:
         codes = as_codes(z)
         least = max(self.components, codes.shape[1] + 1)
         if len(codes) < least:
-            wanted = f"at least {least:,} codes for {self.components} components"
-            raise wrong("z", f"{wanted} of {codes.shape[1]} dimensions", f"{len(codes):,}")
+            wanted = f"at least {least:,} codes, for components={self.components}"
+            raise wrong("z", f"{wanted} and {codes.shape[1]} dimensions", f"{len(codes):,}")
+        rank = torch.linalg.matrix_rank((codes - codes.mean(0)).double(), rtol=1e-7)
+        if rank < codes.shape[1]:
+            raise wrong("z", f"codes that fill all {codes.shape[1]} dimensions", f"{rank} filled")
         mixture = GaussianMixture(self.components, random_state=as_seed(seed) % 2**32)
-        try:
-            mixture.fit(codes.double().numpy())
-        except ValueError as error:  # of a covariance that has no inverse
-            raise wrong("z", "codes that fill all their dimensions", "others") from error
+        mixture.fit(codes.double().numpy())
         self.weights = torch.from_numpy(mixture.weights_)
         moments = map(torch.from_numpy, (mixture.means_, mixture.covariances_))
         self.gaussians = list(map(MultivariateNormal, *moments))
@@ -126,10 +116,12 @@ class Subspace:
     """
 
     def __init__(self, dimensions: Any, prior: Any) -> None:
-        mask = np.asarray(dimensions)
+        mask = np.asarray(dimensions).copy()
         if mask.dtype != bool or mask.ndim != 1 or not mask.any():
             wanted = "a mask, true or false for each dimension, with one that is true"
             raise wrong("dimensions", wanted, mask)
+        if isinstance(prior, type) or not hasattr(prior, "fit"):
+            raise wrong("prior", "a prior such as Mixture()", prior)
         self.dimensions, self.prior = torch.from_numpy(mask), prior
 
     def fit(self, z: Any, **how: Any) -> "Subspace":
@@ -139,16 +131,19 @@ class Subspace:
 
     def log_prob(self, z: Any) -> LogDensities:
         """Return the logarithm of the density at each code, in nats."""
+        if not hasattr(self.prior, "log_prob"):
+            raise wrong("prior", "one that has log_prob", type(self.prior).__name__)
         codes = as_codes(z, latent=len(self.dimensions))
         others = Normal(0, 1).log_prob(codes[:, ~self.dimensions]).sum(1)
-        density: Tensor = self.prior.log_prob(codes[:, self.dimensions]) + others
-        return density
+        return self.prior.log_prob(codes[:, self.dimensions]) + others
 
     def sample(self, n: int = 64, seed: int = 0, **how: Any) -> Codes:
         """Draw `n` codes."""
         drawn = self.prior.sample(n, seed=seed, **how)
+        if drawn.shape[1] != self.dimensions.sum():
+            raise wrong("prior", f"one for {self.dimensions.sum()} dimensions", drawn.shape[1])
         with seeded(CPU, seed, 1):
-            z = torch.randn(n, len(self.dimensions))
+            z = drawn.new_empty(n, len(self.dimensions)).normal_()
         z[:, self.dimensions] = drawn
         return z
 
@@ -158,8 +153,10 @@ class Trained:
 
     network: Any = None
     build: Callable[[int], nn.Module]  #: the network for so many dimensions
-    loss: Callable[[Codes], Tensor]  #: of a batch of codes, standardized
+    loss: Callable[[Any, Codes], Tensor]  #: of the network, on a batch of standardized codes
 
+    @torch.inference_mode(False)
+    @torch.enable_grad()
     def fit(
         self, z: Any, *, steps: int = 5000, batch_size: int = 256, lr: float = 2e-3,
         seed: int = 0, progress: bool = True,
@@ -171,21 +168,23 @@ class Trained:
         positive(steps=steps, batch_size=batch_size)
         above_0(lr=lr)
         codes = as_codes(z)
-        self.shift, self.scale = codes.mean(0), codes.std(0, correction=0)
-        if not (self.scale > 0).all():
+        shift, scale = codes.mean(0), codes.std(0, correction=0)
+        if not ((scale > 0) & scale.isfinite()).all():
             raise wrong("z", "two codes or more that differ in each dimension", tuple(codes.shape))
-        codes = (codes - self.shift) / self.scale
+        codes = (codes - shift) / scale
         with closing(Progress(steps, enabled=progress)) as bar, seeded(CPU, seed, 0):
-            self.network = self.build(codes.shape[1])
-            optimizer = torch.optim.Adam(self.network.parameters(), lr)
+            network = self.build(codes.shape[1]).float()
+            optimizer = torch.optim.Adam(network.parameters(), lr)
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
             for _ in range(steps):
                 optimizer.zero_grad()
-                self.loss(codes[torch.randint(len(codes), (batch_size,))]).backward()
+                self.loss(network, codes[torch.randint(len(codes), (batch_size,))]).backward()
                 optimizer.step()
                 schedule.step()
                 bar.step()
-        self.network.requires_grad_(False)
+        if not all(weights.isfinite().all() for weights in network.parameters()):
+            raise wrong("lr", "a rate at which the weights stay finite", lr)
+        self.network, self.shift, self.scale = network.requires_grad_(False), shift, scale
         return self
 
 
@@ -206,13 +205,11 @@ class SplineFlow(Trained):
             from zuko.flows import NSF
         except ImportError as error:
             raise ImportError(f"SplineFlow needs zuko: pip install zuko ({error})") from error
-        flow: nn.Module = NSF(latent, transforms=self.transforms, hidden_features=[self.width] * 2)
-        return flow
+        return NSF(latent, transforms=self.transforms, hidden_features=[self.width] * 2)
 
-    def loss(self, codes: Codes) -> Tensor:
+    def loss(self, network: Any, codes: Codes) -> Tensor:
         """Return the negative log-density, averaged over codes."""
-        loss: Tensor = -self.network().log_prob(codes).mean()
-        return loss
+        return -network().log_prob(codes).mean()
 
     @torch.no_grad()
     def log_prob(self, z: Any) -> LogDensities:
@@ -234,8 +231,8 @@ class SplineFlow(Trained):
 class Velocity(nn.Module):
     """The velocity at a place and a time: what noise would have on its way to noise, and the rest.
 
-    Between two standard normals the average velocity is the place times a factor that goes from -1
-    to 1. The network adds what is different on the way to codes: at first nothing.
+    Between standard normals the average velocity is the place times a factor that goes from -1 to
+    1. The network adds what is different on the way to codes: at first nothing.
     """
 
     def __init__(self, latent: int, width: int) -> None:
@@ -257,8 +254,7 @@ class Velocity(nn.Module):
         for block in self.blocks:
             h = h + block(h)
         between_normals = (2 * time - 1) / (time**2 + (1 - time) ** 2)
-        velocity: Tensor = between_normals * place + self.last(F.silu(h))
-        return velocity
+        return between_normals * place + self.last(F.silu(h))
 
 
 class FlowMatching(Trained):
@@ -281,10 +277,10 @@ class FlowMatching(Trained):
         """Return the network."""
         return Velocity(latent, self.width)
 
-    def loss(self, codes: Codes) -> Tensor:
+    def loss(self, network: Any, codes: Codes) -> Tensor:
         """Return the squared error of the velocity, averaged over codes and dimensions."""
-        noise, time = torch.randn_like(codes), torch.rand(len(codes), 1)
-        velocity: Tensor = self.network(torch.lerp(noise, codes, time), time)
+        noise, time = torch.randn_like(codes), torch.rand_like(codes[:, :1])
+        velocity: Tensor = network(torch.lerp(noise, codes, time), time)
         return (velocity - (codes - noise)).square().mean()
 
     @torch.no_grad()
@@ -293,9 +289,9 @@ class FlowMatching(Trained):
         positive(n=n, steps=steps)
         velocity = _fitted(self, self.network)
         with seeded(CPU, seed, 0):
-            z = torch.randn(n, len(self.shift))
-        for start in torch.linspace(0, 1, steps + 1)[:-1]:
-            time = start.expand(n, 1)
+            z = self.shift.new_empty(n, len(self.shift)).normal_()
+        for step in range(steps):
+            time = z.new_full((n, 1), step / steps)
             middle = z + velocity(z, time) / (2 * steps)
             z = z + velocity(middle, time + 1 / (2 * steps)) / steps
         return z * self.scale + self.shift

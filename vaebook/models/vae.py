@@ -202,6 +202,8 @@ class VAE(nn.Module):
                 z = torch.randn(n, self.latent_dim, **like)
             else:
                 z = prior.sample(n, seed=int(torch.randint(2**31, ()))).to(**like)
+                if z.shape != (n, self.latent_dim):
+                    raise wrong("prior", f"one of {self.latent_dim} dimensions", tuple(z.shape))
             return self.likelihood.mean(self.decode(z))
 
     @torch.no_grad()
