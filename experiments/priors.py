@@ -273,7 +273,9 @@ PARTS = {
 def differences():
     """Return what each prior gains on -log p over N(0, I), with the error over test images."""
     gains = {}
-    for name in dict.fromkeys(cell["prior"] for cell in PARTS["likelihood"][1][1:]):
+    for name in dict.fromkeys(cell["prior"] for cell in PARTS["likelihood"][1]):
+        if name == "N(0, I)":
+            continue
         per_seed = []
         for seed in SEEDS:
             both = [np.load(RUNS / f"priors-{one}-{seed}.npy") for one in (name, "N(0, I)")]

@@ -130,6 +130,8 @@ def test_nothing_is_missing(part):
 
 def test_the_gains_are_those_of_the_rows():
     score = vb.results("priors_likelihood.csv").pivot(index="seed", columns="prior", values="nll")
-    for name, seeds in vb.results("priors.json")["gains"].items():
+    gains = vb.results("priors.json")["gains"]
+    assert list(gains) == ["50 Gaussians", "VampPrior"]
+    for name, seeds in gains.items():
         wanted = score["N(0, I)"] - score[name]
         assert [seed["gain"] for seed in seeds] == pytest.approx(list(wanted), abs=0.002)
