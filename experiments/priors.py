@@ -16,22 +16,24 @@ Two parts, each with seeds 0, 1 and 2, which decide the VAE, the priors and the 
 Numbers of Gaussians, steps and rates were tried on another model of MNIST, by distances to its
 test images; neither the other data sets nor the second part had a share in them. A row is written
 when its cell ends, so that an interrupted experiment goes on where it stopped. priors.json tells
-settings, versions and data, and holds the differences of the second part. Seconds are processor
-seconds of one core; on two slow cores, a part on each, all takes about two hours.
+settings, versions and data. Seconds are processor seconds of one core; on two slow cores, a part on
+each, all takes about two hours.
 """
 
 import argparse
 import json
+import math
 import time
 from datetime import date
 from functools import cache, partial
 
-import numpy as np
 import torch
 from torch import nn
 
 import vaebook as vb
 from experiments.records import RESULTS, read_rows, run_missing, write_text
+from vaebook.evaluation.diagnosis import _log_mixture as log_mixture
+from vaebook.models.ladder import Normal
 from vaebook.priors import FlowMatching, Mixture, SplineFlow, Subspace
 
 SEEDS = (0, 1, 2)
@@ -69,17 +71,18 @@ class VampVAE(vb.VAE):
             networks.encoder, networks.decoder,
             image_shape=networks.image_shape, latent_dim=networks.latent_dim,
         )  # fmt: skip
-        self.logits = nn.Parameter(torch.logit(pseudo_inputs.clamp(0.05, 0.95)))
+        self.pseudo_logits = nn.Parameter(torch.logit(pseudo_inputs.clamp(0.05, 0.95)))
 
     def components(self):
         """Return the posteriors of the pseudo-inputs."""
-        mean, log_var = self.encode(self.logits.sigmoid())
+        mean, log_var = self.encode(self.pseudo_logits.sigmoid())
         return torch.distributions.Normal(mean, (0.5 * log_var).exp())
 
     def draw(self, x, draws, *, path_only=False):
         """Do what a VAE does, with the mixture's log-densities in the place of the prior's."""
         drawn = super().draw(x, draws, path_only=path_only)
-        return drawn._replace(prior=mixture_log_prob(self.components(), drawn.z))
+        each = self.components().log_prob(drawn.z.unsqueeze(-2)).sum(-1)
+        return drawn._replace(prior=each.logsumexp(-1) - math.log(each.shape[-1]))
 
     @torch.no_grad()
     def sample(self, n=64):
@@ -104,16 +107,6 @@ class SampledELBO:
         drawn = model.draw(x, 1)
         reconstruction, kl = -drawn.likelihood[0], (drawn.posterior - drawn.prior)[0]
         return vb.Terms(reconstruction + self.weight * kl, reconstruction, kl)
-
-
-def mixture_log_prob(parts, z):
-    """Return the log-density of codes under equal shares of diagonal Gaussians, by products."""
-    precision = parts.stddev**-2
-    squares = z**2 @ precision.T - 2 * z @ (parts.mean * precision).T
-    constant = (parts.mean**2 * precision - precision.log()).sum(1)
-    dimensions = z.shape[-1] * np.log(2 * np.pi)
-    log_densities = -0.5 * (squares + constant + dimensions)
-    return log_densities.logsumexp(-1) - np.log(len(parts.mean))
 
 
 def falling(first):
@@ -168,22 +161,15 @@ def fitted(name, model, images, codes, seed):
 
 def copies_log_prob(model, images, z):
     """Return the log-density of codes under the posteriors of images, each with an equal share."""
-    mean, std = vb.posterior(model, images)
-    parts = torch.distributions.Normal(mean, std)
-    return torch.cat([mixture_log_prob(parts, some) for some in z.split(250)])
-
-
-def nearest(z, codes):
-    """Return the median distance of some codes to the nearest of others."""
-    return torch.cdist(z[:2000], codes).min(1).values.median().item()
+    mean, std = (moment.double() for moment in vb.posterior(model, images))
+    return log_mixture(z.double(), Normal(mean, 2 * std.log()))
 
 
 def fidelity(dataset, seed, prior):
     """Return the distance of decoded draws from the test images, and what a density says of codes.
 
-    `saved` is the gain on log p(z) over N(0, I) on held-out codes and `saved_own` that on codes
-    which the prior was fitted to; `nearest` is how far draws are from the codes that the prior was
-    fitted to, in units of what held-out codes are.
+    `saved` is the gain on log p(z) over N(0, I) on held-out codes, and `saved_own` that on codes
+    which the prior was fitted to.
     """
     data, (judge, real) = vb.load(dataset), judge_of(dataset)
     model, codes, held_out = convolutional(dataset, seed)
@@ -194,8 +180,10 @@ def fidelity(dataset, seed, prior):
     elif prior == "drawn reconstructions":
         z = vb.sample_posterior(model, data.test, seed=seed + 100)
     elif prior == "codes of images":
-        z = codes[torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed))[:n]]
-        log_prob = partial(copies_log_prob, model, data.train[: FIDELITY["codes"]])
+        images = data.train[: FIDELITY["codes"]]
+        chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:n]
+        z = vb.sample_posterior(model, images[chosen], seed=seed + 10)
+        log_prob = partial(copies_log_prob, model, images)
     elif prior != "reconstructions":
         name, _, steps = prior.partition(", steps: ")
         made, row["fit_seconds"] = fitted_once(dataset, seed, name)
@@ -210,9 +198,8 @@ def fidelity(dataset, seed, prior):
         own, new = (log_prob(some) - log_normal(some) for some in (codes[:2000], held_out))
         values = (new.mean(), new.std() / len(new) ** 0.5, own.mean())
         saved = {key: round(v.item(), 3) for key, v in zip(saved, values, strict=True)}
-    close = "" if z is None else round(nearest(z, codes) / nearest(held_out, codes), 3)
     return {
-        "distance": round(distance, 3), **saved, "nearest": close, **row,
+        "distance": round(distance, 3), **saved, **row,
         "kl": round(vb.evaluate(model, data.test)["kl"], 3),
     }  # fmt: skip
 
@@ -237,21 +224,29 @@ def dense(seed, vamp):
     return model, round(time.process_time() - begun, 1)
 
 
-def likelihood(seed, prior):
-    """Return -log p of the test images."""
+@cache
+def log_likelihoods(seed, prior):
+    """Return log p of each test image, and the processor seconds that its last fit took."""
     s, data = LIKELIHOOD, vb.load("mnist").binarized()
     model, seconds = dense(seed, prior == "VampPrior")
     made = None
     if prior in PRIORS:
+        torch.manual_seed(seed)  # by which images are binarized here
         codes = vb.sample_posterior(model, data.train[: s["codes"]], seed=seed)
         made, seconds = fitted(prior, model, data.train, codes, seed)
     random = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(0))
     images = data.test[random[: s["images"]]]
-    how = {"prior": made, "seed": 0, "progress": False}
-    found = vb.log_likelihood(model, images, draws=s["draws"], **how)
-    np.save(RUNS / f"priors-{prior}-{seed}.npy", found.per_image)
+    found = vb.log_likelihood(model, images, draws=s["draws"], prior=made, seed=0, progress=False)
+    return found.per_image, seconds
+
+
+def likelihood(seed, prior):
+    """Return -log p of the test images, and the gain over N(0, I) on the same images."""
+    found, seconds = log_likelihoods(seed, prior)
+    gain = found - log_likelihoods(seed, "N(0, I)")[0]
     return {
-        "nll": round(-found.per_image.mean(), 3), "fit_seconds": seconds,
+        "nll": round(-found.mean(), 3), "gain": round(gain.mean(), 3),
+        "gain_error": round(gain.std(ddof=1) / len(gain) ** 0.5, 3), "fit_seconds": seconds,
     }  # fmt: skip
 
 
@@ -270,31 +265,12 @@ PARTS = {
 }  # fmt: skip
 
 
-def differences():
-    """Return what each prior gains on -log p over N(0, I), with the error over test images."""
-    gains = {}
-    for name in dict.fromkeys(cell["prior"] for cell in PARTS["likelihood"][1]):
-        if name == "N(0, I)":
-            continue
-        per_seed = []
-        for seed in SEEDS:
-            both = [np.load(RUNS / f"priors-{one}-{seed}.npy") for one in (name, "N(0, I)")]
-            gain = both[0] - both[1]
-            per_seed.append({
-                "seed": seed, "gain": round(float(gain.mean()), 3),
-                "error": round(float(gain.std(ddof=1) / len(gain) ** 0.5), 3),
-            })  # fmt: skip
-        gains[name] = per_seed
-    return gains
-
-
 def about():
     """Return what priors.json says."""
     sources = {dataset: vb.load(dataset).source for dataset in EPOCHS}
     return {
         "data": sources, "epochs": EPOCHS, "fidelity": FIDELITY, "likelihood": LIKELIHOOD,
-        "steps": STEPS, "gains": differences(),
-        "date": date.today().isoformat(),
+        "steps": STEPS, "date": date.today().isoformat(),
         **vb.provenance(torch.device("cpu"), torch.float32, SEEDS[0]), "seed": SEEDS,
     }  # fmt: skip
 
@@ -309,14 +285,15 @@ def main(argv=None):
     parser.add_argument("--list", action="store_true", help="run nothing, say what is missing")
     arguments = parser.parse_args(argv)
     RUNS.mkdir(exist_ok=True)
+    measured = 0
     for part in [arguments.part] if arguments.part else list(PARTS):
         measure, cells = PARTS[part]
         path = RESULTS / f"priors_{part}.csv"
         if arguments.list:
             print(f"{part}: {len(read_rows(path))} of {len(cells)} runs done")
         else:
-            run_missing(path, cells, measure)
-    if not arguments.list and not arguments.part:
+            measured += run_missing(path, cells, measure)
+    if measured:  # else it would tell of a run that was none
         write_text(RESULTS / "priors.json", json.dumps(about(), indent=1) + "\n")
     return 0
 

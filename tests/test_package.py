@@ -15,7 +15,7 @@ PACKAGE = Path(vaebook.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 # A room uses only the rooms above it; within one, nothing but that there is no circle.
 ROOMS = [
-    "checks", "data", "models", "objectives", "speed", "training", "sampling", "priors",
+    "checks", "data", "models", "objectives", "speed", "training", "priors", "sampling",
     "evaluation", "plot", "export", "zoo", "records", "from_scratch", "__main__",
 ]  # fmt: skip
 

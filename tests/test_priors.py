@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.mixture import GaussianMixture
-from torch.distributions import Normal
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, Normal
 
 import vaebook as vb
 from vaebook import priors
@@ -87,6 +87,11 @@ def test_a_mixture_is_scikit_learns(components):
     points = torch.randn(50, 2) * 3
     wanted = torch.from_numpy(theirs.score_samples(points.double().numpy()))
     torch.testing.assert_close(ours.log_prob(points), wanted)
+    weights, means, covariances = map(
+        torch.from_numpy, (theirs.weights_, theirs.means_, theirs.covariances_)
+    )
+    torchs = MixtureSameFamily(Categorical(weights), MultivariateNormal(means, covariances))
+    torch.testing.assert_close(ours.log_prob(points), torchs.log_prob(points.double()))
 
 
 @settings(max_examples=20, deadline=None)
@@ -146,9 +151,9 @@ class TestSubspace:
     def test_draws_are_fitted_here_and_normal_there(self):
         prior = priors.Subspace(~FIRST, priors.Mixture(4)).fit(ring())
         drawn = prior.sample(20_000, seed=1)
-        wanted = prior.prior.gaussians
-        mean = sum(w * part.loc for w, part in zip(prior.prior.weights, wanted, strict=True))
-        assert drawn[:, 1].mean().item() == pytest.approx(mean.item(), abs=0.03)
+        mixture = prior.prior.mixture
+        mean = mixture.weights_ @ mixture.means_[:, 0]
+        assert drawn[:, 1].mean().item() == pytest.approx(mean, abs=0.03)
         assert drawn[:, 0].mean().item() == pytest.approx(0, abs=0.03)
         assert drawn[:, 0].std().item() == pytest.approx(1, abs=0.03)
         assert abs(drawn.T.corrcoef()[0, 1].item()) < 0.03
@@ -190,7 +195,8 @@ class TestInAModel:
         """log ∫ p(x|z) p(z) dz on a grid of codes, for N(0, I) and a Gaussian that is not it."""
         x = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(1)).round()
         prior = priors.Mixture(1).fit(0.5 * ring(500) - 0.3)
-        gaussian = prior.gaussians[0]
+        moments = (prior.mixture.means_[0], prior.mixture.covariances_[0])
+        gaussian = MultivariateNormal(*map(torch.from_numpy, moments))
         axis = torch.linspace(-9, 9, 361)
         grid = torch.cartesian_prod(axis, axis)
         with torch.no_grad():

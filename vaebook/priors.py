@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import MultivariateNormal, Normal
+from torch.distributions import Normal
 
 from vaebook.checks import above_0, as_seed, positive, wrong
 from vaebook.data.images import as_tensor
@@ -48,12 +48,25 @@ def _fitted(prior: Any, part: Any) -> Any:
     return part
 
 
+def fit_gaussians(codes: Codes, components: int, seed: int) -> Any:
+    """Return scikit-learn's mixture of Gaussians with full covariances, fitted to codes."""
+    from sklearn.mixture import GaussianMixture
+
+    return GaussianMixture(components, random_state=seed % 2**32).fit(codes.double().numpy())
+
+
+def draw_gaussians(mixture: Any, n: int, seed: int) -> Codes:
+    """Draw codes from scikit-learn's mixture, which returns them sorted by component."""
+    drawn, _ = mixture.set_params(random_state=seed % 2**32).sample(n)
+    return torch.from_numpy(np.random.default_rng(seed % 2**32).permutation(drawn)).float()
+
+
 class Mixture:
     """A mixture of Gaussians with full covariances, scikit-learn's; with one, a plain Gaussian.
 
     It is fitted by expectation and maximization, from k-means. Ghosh et al. 2020 draw from such a
-    mixture of 10. A ValueError tells of fewer codes than components or than dimensions, of NaN,
-    and of codes that do not fill all their dimensions.
+    mixture of 10. Compare numbers of components by the `log_prob` of held-out codes: many overfit.
+    A ValueError tells of too few codes, of NaN, and of codes that do not fill all dimensions.
 
     >>> prior = Mixture(components=2).fit(torch.randn(100, 3))
     >>> prior.sample(5).shape, prior.log_prob(torch.zeros(4, 3)).shape
@@ -63,12 +76,10 @@ class Mixture:
     def __init__(self, components: int = 50) -> None:
         positive(components=components)
         self.components = components
-        self.gaussians: Any = None
+        self.mixture: Any = None  #: scikit-learn's, once it is fitted
 
     def fit(self, z: Any, *, seed: int = 0) -> "Mixture":
         """Fit the Gaussians to codes, such as `sample_posterior` gives of training images."""
-        from sklearn.mixture import GaussianMixture
-
         codes = as_codes(z)
         least = max(self.components, codes.shape[1] + 1)
         if len(codes) < least:
@@ -77,36 +88,26 @@ class Mixture:
         rank = torch.linalg.matrix_rank((codes - codes.mean(0)).double(), rtol=1e-7)
         if rank < codes.shape[1]:
             raise wrong("z", f"codes that fill all {codes.shape[1]} dimensions", f"{rank} filled")
-        mixture = GaussianMixture(self.components, random_state=as_seed(seed) % 2**32)
-        mixture.fit(codes.double().numpy())
-        self.weights = torch.from_numpy(mixture.weights_)
-        moments = map(torch.from_numpy, (mixture.means_, mixture.covariances_))
-        self.gaussians = list(map(MultivariateNormal, *moments))
+        self.mixture = fit_gaussians(codes, self.components, as_seed(seed))
         return self
 
     def log_prob(self, z: Any) -> LogDensities:
         """Return the logarithm of the density at each code, in nats."""
-        gaussians = _fitted(self, self.gaussians)
-        codes = as_codes(z, latent=len(gaussians[0].loc)).double()
-        densities = torch.stack([gaussian.log_prob(codes) for gaussian in gaussians])
-        return (self.weights.log()[:, None] + densities).logsumexp(0)
+        mixture = _fitted(self, self.mixture)
+        codes = as_codes(z, latent=mixture.means_.shape[1]).double()
+        return torch.from_numpy(mixture.score_samples(codes.numpy()))
 
-    @torch.no_grad()
     def sample(self, n: int = 64, seed: int = 0) -> Codes:
-        """Draw `n` codes."""
+        """Draw `n` codes, the same again for the same `seed`."""
         positive(n=n)
-        gaussians = _fitted(self, self.gaussians)
-        with seeded(CPU, seed, 0):
-            chosen = torch.multinomial(self.weights, n, replacement=True)
-            drawn = [part.sample((int((chosen == k).sum()),)) for k, part in enumerate(gaussians)]
-            return torch.cat(drawn)[torch.randperm(n)].float()
+        return draw_gaussians(_fitted(self, self.mixture), n, as_seed(seed))
 
 
 class Subspace:
     """A prior for some `dimensions`, fitted to them, and N(0, 1) for each of the others.
 
-    Where a latent dimension carries nothing, its codes follow N(0, 1) already: a prior that need
-    not learn this is fitted sooner, and better. `dimensions` is a mask, such as
+    Where a latent dimension carries nothing, its codes follow N(0, 1) already, and a prior need not
+    learn this. `dimensions` is a mask, such as
     ``vb.diagnose(model, images).activity > 0.01``, else a ValueError. What `fit` and `sample` are
     given besides, the prior gets.
 
@@ -138,7 +139,7 @@ class Subspace:
         return self.prior.log_prob(codes[:, self.dimensions]) + others
 
     def sample(self, n: int = 64, seed: int = 0, **how: Any) -> Codes:
-        """Draw `n` codes."""
+        """Draw `n` codes, the same again for the same `seed`."""
         drawn = self.prior.sample(n, seed=seed, **how)
         if drawn.shape[1] != self.dimensions.sum():
             raise wrong("prior", f"one for {self.dimensions.sum()} dimensions", drawn.shape[1])
@@ -193,6 +194,10 @@ class SplineFlow(Trained):
 
     Neural spline flows (Durkan et al. 2019), so many `transforms`, each by a network with two
     hidden layers of `width`. Needs zuko, else an ImportError says how to get it.
+
+    >>> prior = SplineFlow(transforms=1, width=8)
+    >>> prior.fit(torch.randn(100, 3), steps=5, progress=False).sample(5).shape
+    torch.Size([5, 3])
     """
 
     def __init__(self, transforms: int = 3, width: int = 128) -> None:
@@ -216,12 +221,11 @@ class SplineFlow(Trained):
         """Return the logarithm of the density at each code, in nats."""
         flow = _fitted(self, self.network)()
         codes = (as_codes(z, latent=len(self.shift)) - self.shift) / self.scale
-        density: Tensor = flow.log_prob(codes) - self.scale.log().sum()
-        return density.double()
+        return (flow.log_prob(codes) - self.scale.log().sum()).double()
 
     @torch.no_grad()
     def sample(self, n: int = 64, seed: int = 0) -> Codes:
-        """Draw `n` codes."""
+        """Draw `n` codes, the same again for the same `seed`."""
         positive(n=n)
         with seeded(CPU, seed, 0):
             drawn: Tensor = _fitted(self, self.network)().sample((n,))
@@ -280,8 +284,7 @@ class FlowMatching(Trained):
     def loss(self, network: Any, codes: Codes) -> Tensor:
         """Return the squared error of the velocity, averaged over codes and dimensions."""
         noise, time = torch.randn_like(codes), torch.rand_like(codes[:, :1])
-        velocity: Tensor = network(torch.lerp(noise, codes, time), time)
-        return (velocity - (codes - noise)).square().mean()
+        return (network(torch.lerp(noise, codes, time), time) - (codes - noise)).square().mean()
 
     @torch.no_grad()
     def sample(self, n: int = 64, seed: int = 0, *, steps: int = 20) -> Codes:

@@ -17,6 +17,7 @@ from vaebook.data.images import Batch, as_tensor, minibatches, prepare
 from vaebook.models.likelihoods import ImageBatch
 from vaebook.models.networks import Codes, eval_mode
 from vaebook.models.vae import VAE
+from vaebook.priors import draw_gaussians, fit_gaussians
 
 __all__ = [
     "Posterior", "decode", "embed", "interpolate", "posterior", "reconstruct", "sample_density",
@@ -124,29 +125,25 @@ def sample_density(
     Where these codes together are not like the prior, such codes decode better (Ghosh et al. 2020,
     sec. 4). The density is scikit-learn's, of a `kind`: a ``"mixture"`` of so many `components`,
     Gaussians with full covariances; or a ``"kernel"`` at each code, Gaussian, as wide as Scott's
-    rule has it, which is best in few dimensions. Raises a ValueError for another kind, or fewer
-    images than components.
+    rule has it, which is best in few dimensions. ``vaebook.priors.Mixture`` keeps the fitted
+    mixture. Raises a ValueError for another kind, or fewer images than components.
 
     >>> import vaebook as vb
     >>> model, x = vb.dense_vae((1, 8, 8), latent_dim=2), torch.rand(20, 1, 8, 8)
     >>> sample_density(model, x, n=3, kind="kernel").shape
     torch.Size([3, 2])
     """
-    from sklearn.mixture import GaussianMixture
     from sklearn.neighbors import KernelDensity
 
     positive(n=n, components=components)
     one_of("kind", kind, "mixture", "kernel")
-    z = sample_posterior(model, images, seed).double().numpy()
-    seed %= 2**32  # as NumPy and scikit-learn take it
-    if kind == "kernel":
-        drawn = KernelDensity(bandwidth="scott").fit(z).sample(n, random_state=seed)
-    elif len(z) < components:
-        raise wrong("components", f"at most {len(z)}, as many as images", components)
-    else:
-        mixture = GaussianMixture(components, random_state=seed).fit(z)
-        drawn = np.random.default_rng(seed).permutation(mixture.sample(n)[0])
-    return torch.from_numpy(drawn).float()
+    z = sample_posterior(model, images, seed)
+    if kind == "mixture":
+        if len(z) < components:
+            raise wrong("components", f"at most {len(z)}, as many as images", components)
+        return draw_gaussians(fit_gaussians(z, components, seed), n, seed)
+    kernels = KernelDensity(bandwidth="scott").fit(z.double().numpy())
+    return torch.from_numpy(kernels.sample(n, random_state=seed % 2**32)).float()
 
 
 class Traversal(NamedTuple):
