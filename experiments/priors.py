@@ -135,7 +135,7 @@ def convolutional(dataset, seed):
     model = vb.conv_vae(data.image_shape, s["latent_dim"], width=s["width"])
     vb.fit(
         model, data.train, epochs=EPOCHS[dataset], batch_size=s["batch_size"], lr=falling(s["lr"]),
-        seed=seed, device="cpu", progress=False, resume=True,
+        seed=seed, device="cpu", precision="float32", progress=False, resume=True,
         checkpoint=RUNS / f"priors-{dataset}-{seed}.safetensors",
     )  # fmt: skip
     # With noise of their own: of the same seed the first codes of both parts have the same noise.
