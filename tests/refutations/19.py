@@ -68,14 +68,14 @@ REFUTATIONS = [
         "falls": 'assert (copies.saved.loc["mnist"] < 0).all()',
     },
     {
-        "claim": "Copies have a smaller distance than every fitted prior.",
+        "claim": "On MNIST and Kuzushiji, copies have a smaller distance than every fitted prior.",
         "says": "Draws from N(0, I) stand in their place.",
         "change": (
             'worst, best = wide["N(0, I)"], wide["drawn reconstructions"]',
             'wide["codes of images"] = wide["N(0, I)"]\n'
             'worst, best = wide["N(0, I)"], wide["drawn reconstructions"]',
         ),
-        "falls": 'assert (wide[names].min(axis=1) > wide["codes of images"]).all()',
+        "falls": 'assert smaller.loc[["mnist", "kmnist"]].all()',
     },
     {
         "claim": "Fifty Gaussians close more of the gap than one Gaussian or flow matching.",
