@@ -16,8 +16,9 @@ from vaebook.checks import as_seed, is_whole, one_of, positive, wrong
 from vaebook.data.images import Batch, as_tensor, minibatches, prepare
 from vaebook.models.likelihoods import ImageBatch
 from vaebook.models.networks import Codes, eval_mode
+from vaebook.models.quantized import need_vectors
 from vaebook.models.vae import VAE
-from vaebook.priors import draw_gaussians, fit_gaussians
+from vaebook.priors.fitted import draw_gaussians, fit_gaussians
 
 __all__ = [
     "Posterior", "decode", "embed", "interpolate", "posterior", "reconstruct", "sample_density",
@@ -89,12 +90,12 @@ def decode(model: VAE, z: Codes | Float[np.ndarray, "batch latent"]) -> ImageBat
     if codes.ndim != 2 or codes.shape[1] != model.latent_dim:
         raise wrong("z", f"codes of shape [batch, {model.latent_dim}]", tuple(codes.shape))
     with eval_mode(model):
-        parts = [model.decode(part.to(model.device, model.dtype)) for part in codes.split(500)]
+        parts = [model.decode(model.take(part)) for part in codes.split(500)]
     return model.likelihood.mean(torch.cat(parts)).float().cpu()
 
 
 def sample_prior(model: VAE, n: int = 64, seed: int = 0) -> Codes:
-    """Draw `n` codes from the prior N(0, I); a ValueError for none.
+    """Draw `n` codes from the model's prior, N(0, I) for most; a ValueError for none.
 
     >>> import vaebook as vb
     >>> sample_prior(vb.dense_vae((1, 8, 8), latent_dim=2), n=3).shape
@@ -102,7 +103,7 @@ def sample_prior(model: VAE, n: int = 64, seed: int = 0) -> Codes:
     """
     positive(n=n)
     generator = torch.Generator().manual_seed(as_seed(seed))
-    return torch.randn(n, model.latent_dim, generator=generator, dtype=torch.float32)
+    return model.draw_prior(n, generator=generator, dtype=torch.float32)
 
 
 def sample_posterior(model: VAE, images: Any, seed: int = 0) -> Codes:
@@ -113,7 +114,8 @@ def sample_posterior(model: VAE, images: Any, seed: int = 0) -> Codes:
     torch.Size([5, 2])
     """
     mean, std = posterior(model, images)
-    return mean + std * sample_prior(model, len(mean), seed)
+    noise = torch.Generator().manual_seed(as_seed(seed))
+    return mean + std * torch.randn(mean.shape, generator=noise, dtype=torch.float32)
 
 
 def sample_density(
@@ -135,6 +137,7 @@ def sample_density(
     """
     from sklearn.neighbors import KernelDensity
 
+    need_vectors(model)
     positive(n=n, components=components)
     one_of("kind", kind, "mixture", "kernel")
     z = sample_posterior(model, images, seed)
@@ -169,6 +172,7 @@ def traversal(
     >>> traversal(vb.dense_vae((1, 8, 8), latent_dim=2), steps=3).images.shape
     torch.Size([3, 3, 1, 8, 8])
     """
+    need_vectors(model)
     positive(steps=steps)
     one_of("spacing", spacing, "quantiles", "equal")
     if len(set(dims)) != 2 or not all(is_whole(d, 0) and d < model.latent_dim for d in dims):
@@ -197,6 +201,7 @@ def interpolate(
     >>> interpolate(vb.dense_vae((1, 8, 8), latent_dim=2), start, end, steps=5).shape
     torch.Size([5, 1, 8, 8])
     """
+    need_vectors(model)
     positive(steps=steps)
     one_of("path", path, "straight", "spherical")
     first, last = (posterior(model, image).mean for image in (start, end))

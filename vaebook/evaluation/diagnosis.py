@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vaebook.data.images import minibatches, prepare
 from vaebook.models.ladder import LadderVAE, Normal, combine
+from vaebook.models.quantized import need_vectors
 from vaebook.models.vae import VAE, kl_per_dimension
 from vaebook.sampling import posterior, sample_prior
 from vaebook.training.devices import measuring
@@ -49,13 +50,15 @@ def diagnose(model: VAE, images: Any, *, seed: int = 0) -> Diagnosis:
     `images` is what `as_images` takes, or a DataLoader; a few thousand are enough, and the time
     grows with the square of their number. One code is drawn for each from `seed`; q(z) is the even
     mixture of their posteriors: the mutual information cannot exceed the logarithm of their number.
-    Images that do not fit the model raise a ValueError.
+    Images that do not fit the model raise a ValueError, and so does a `VQVAE`, which is certain of
+    its codes.
 
     >>> import vaebook as vb
     >>> found = diagnose(vb.dense_vae((1, 8, 8), latent_dim=2), torch.rand(50, 1, 8, 8))
     >>> found.kl.shape, found.mutual_information < math.log(50)
     ((2,), True)
     """
+    need_vectors(model)
     if isinstance(model, LadderVAE):
 
         def everything(x: Tensor) -> tuple[Tensor, ...]:

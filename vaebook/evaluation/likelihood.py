@@ -72,6 +72,8 @@ def log_likelihood(
         raise wrong("prior", "None for a model with several levels of codes", prior)
     if prior is not None and not hasattr(prior, "log_prob"):
         raise wrong("prior", "a prior with log_prob, which this one lacks", prior)
+    if prior is not None:
+        model.check_prior(prior)
     images = prepare(images, model.image_shape, model.device)
     chunk = max(ELEMENTS // (BATCH * math.prod(model.image_shape)), 1)
     counts = [min(chunk, draws - start) for start in range(0, draws, chunk)]

@@ -148,12 +148,16 @@ class VAE(nn.Module):
         """Return the model of images with these labels: for any but a conditional one, itself."""
         return self
 
-    def encode(self, x: Tensor) -> tuple[Codes, Codes]:
-        """Return mean and log-variance of q(z|x); a ValueError if images do not fit the model."""
+    def check(self, x: Tensor) -> None:
+        """Raise a ValueError if images do not fit the model."""
         if x.shape[1:] != self.image_shape or not x.is_floating_point():
             shape = ", ".join(map(str, ("batch", *self.image_shape)))
             wanted = f"floating-point pixels of shape [{shape}]"
             raise wrong("x", wanted, f"{x.dtype} of shape {tuple(x.shape)}")
+
+    def encode(self, x: Tensor) -> tuple[Codes, Codes]:
+        """Return mean and log-variance of q(z|x); a ValueError if images do not fit the model."""
+        self.check(x)
         # Under autocast networks return bfloat16; exponentials, sums and losses need more digits.
         mean, log_var = (output.to(x.dtype) for output in self.encoder(x))
         return mean, log_var
@@ -189,19 +193,30 @@ class VAE(nn.Module):
         prior, posterior = log_normal(z, nothing, nothing), log_normal(z, mean, log_var)
         return Draws(likelihood, prior, posterior, z)
 
+    def draw_prior(self, n: int, **how: Any) -> Codes:
+        """Draw `n` codes from the prior; `how` is what ``torch.randn`` takes besides."""
+        return torch.randn(n, self.latent_dim, **how)
+
+    def take(self, z: Codes) -> Codes:
+        """Return codes on the model's device, in its precision."""
+        return z.to(self.device, self.dtype)
+
+    def check_prior(self, prior: Any) -> None:
+        """Raise a ValueError for a prior of another kind of codes."""
+
     @torch.no_grad()
     def sample(self, n: int = 64, *, prior: Any = None) -> ImageBatch:
         """Decode `n` draws from the prior to their expected pixels in [0, 1].
 
-        Another `prior` than N(0, I) is one of ``vaebook.priors``, fitted to the model's codes.
+        Another `prior` than the model's own is one of ``vaebook.priors``, fitted to its codes.
         """
         positive(n=n)
-        like: Any = dict(device=self.device, dtype=self.dtype)
         with eval_mode(self):
             if prior is None:
-                z = torch.randn(n, self.latent_dim, **like)
+                z = self.draw_prior(n, device=self.device, dtype=self.dtype)
             else:
-                z = prior.sample(n, seed=int(torch.randint(2**31, ()))).to(**like)
+                self.check_prior(prior)
+                z = self.take(prior.sample(n, seed=int(torch.randint(2**31, ()))))
                 if z.shape != (n, self.latent_dim):
                     raise wrong("prior", f"one of {self.latent_dim} dimensions", tuple(z.shape))
             return self.likelihood.mean(self.decode(z))

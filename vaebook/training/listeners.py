@@ -163,7 +163,7 @@ class Snapshots(Listener):
         if run.step not in self.shots:
             return
         model, history = run.model, run.history
-        z = torch.randn(64, model.latent_dim, generator=torch.Generator().manual_seed(0)).float()
+        z = model.draw_prior(64, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
         with eval_mode(model), seeded(model.device, 0, run.step):
             pixels = model.likelihood.mean(model.given(self.labels).decode(z.to(model.device)))
             history.snapshots.append((run.step, pixels.float().cpu()))

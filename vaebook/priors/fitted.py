@@ -1,9 +1,4 @@
-"""Priors that are fitted to codes: better places to draw from than N(0, I), for a trained model.
-
-Chapter *A better prior* compares them. Each has ``fit(z)``, which returns the prior itself, and
-``sample(n)``; all but `FlowMatching` have ``log_prob(z)`` in nats. They take part in
-``model.sample(prior=…)`` and ``vb.log_likelihood(prior=…)``. A fit that fails leaves the last one.
-"""
+"""Priors for codes that are vectors: chapter *A better prior* compares them."""
 
 import math
 from collections.abc import Callable
@@ -23,21 +18,19 @@ from vaebook.models.networks import Codes
 from vaebook.training.devices import seeded
 from vaebook.training.progress import Progress
 
-__all__ = ["FlowMatching", "Mixture", "SplineFlow", "Subspace"]
-
 CPU = torch.device("cpu")
 FREQUENCIES = 2.0 ** torch.arange(4) / 2  # of the sines and cosines of time
 LogDensities = Float[Tensor, " codes"]
 
 
-def as_codes(z: Any, latent: int | None = None) -> Codes:
+def as_codes(z: Any, latent: int | None = None, name: str = "z") -> Codes:
     """Return codes as float32 on the CPU, or raise a ValueError that says what does not fit."""
-    codes = as_tensor(z, "z").detach().float().cpu()
+    codes = as_tensor(z, name).detach().float().cpu()
     if codes.ndim != 2 or not codes.numel() or codes.shape[1] != (latent or codes.shape[1]):
-        raise wrong("z", f"codes of shape [codes, {latent or 'latent'}]", tuple(codes.shape))
+        raise wrong(name, f"codes of shape [codes, {latent or 'latent'}]", tuple(codes.shape))
     if not codes.isfinite().all():
         odd = int((~codes.isfinite()).any(1).sum())
-        raise wrong("z", "finite codes", f"{odd:,} of {len(codes):,} with NaN or infinity")
+        raise wrong(name, "finite codes", f"{odd:,} of {len(codes):,} with NaN or infinity")
     return codes
 
 
@@ -154,7 +147,14 @@ class Trained:
 
     network: Any = None
     build: Callable[[int], nn.Module]  #: the network for so many dimensions
-    loss: Callable[[Any, Codes], Tensor]  #: of the network, on a batch of standardized codes
+    loss: Callable[[Any, Tensor], Tensor]  #: of the network, on a batch of codes made ready
+
+    def ready(self, codes: Codes) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return codes as the network takes them, standardized, and what undoes this."""
+        shift, scale = codes.mean(0), codes.std(0, correction=0)
+        if not ((scale > 0) & scale.isfinite()).all():
+            raise wrong("z", "two codes or more that differ in each dimension", tuple(codes.shape))
+        return (codes - shift) / scale, {"shift": shift, "scale": scale}
 
     @torch.inference_mode(False)
     @torch.enable_grad()
@@ -168,11 +168,7 @@ class Trained:
         """
         positive(steps=steps, batch_size=batch_size)
         above_0(lr=lr)
-        codes = as_codes(z)
-        shift, scale = codes.mean(0), codes.std(0, correction=0)
-        if not ((scale > 0) & scale.isfinite()).all():
-            raise wrong("z", "two codes or more that differ in each dimension", tuple(codes.shape))
-        codes = (codes - shift) / scale
+        codes, kept = self.ready(as_codes(z))
         with closing(Progress(steps, enabled=progress)) as bar, seeded(CPU, seed, 0):
             network = self.build(codes.shape[1]).float()
             optimizer = torch.optim.Adam(network.parameters(), lr)
@@ -185,7 +181,7 @@ class Trained:
                 bar.step()
         if not all(weights.isfinite().all() for weights in network.parameters()):
             raise wrong("lr", "a rate at which the weights stay finite", lr)
-        self.network, self.shift, self.scale = network.requires_grad_(False), shift, scale
+        vars(self).update(kept, network=network.requires_grad_(False))
         return self
 
 

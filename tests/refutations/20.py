@@ -1,0 +1,95 @@
+"""Changes under which a claim of chapter 20 must fall."""
+
+REFUTATIONS = [
+    {
+        "claim": "The straight-through gradient is the decoder's, at the vector.",
+        "says": "The difference is not detached, so that the output drops out.",
+        "change": ("return h + (e - h).detach()", "return h + (e - h)"),
+        "falls": "assert torch.allclose(given, vectors[4])",
+    },
+    {
+        "claim": "The KL of a VQ-VAE is the number of places times log K, for every image.",
+        "says": "The codebook has half as many words.",
+        "change": (
+            "model = vb.vq_vae(data.image_shape, codebook=64)",
+            "model = vb.vq_vae(data.image_shape, codebook=32)",
+        ),
+        "falls": 'assert math.isclose(score["kl"]',
+    },
+    {
+        "claim": "More than 60 % of the codebook are in use.",
+        "says": "Rare words are not revived.",
+        "change": (
+            "model = vb.vq_vae(data.image_shape, codebook=64)",
+            "from vaebook.models import quantized\n"
+            "quantized.DEAD = 0.0\n"
+            "model = vb.vq_vae(data.image_shape, codebook=64)",
+        ),
+        "falls": "assert data.stand_in or used > 0.6 * 64",
+    },
+    {
+        "claim": "Revived words keep the codebook in use: 20 points more of it.",
+        "says": "One word more than without is in use.",
+        "change": (
+            "shares = used_in.div(sizes",
+            'used_in["VQ-VAE"] = used_in["VQ-VAE, none revived"] + 1\nshares = used_in.div(sizes',
+        ),
+        "falls": 'assert (shares["VQ-VAE"] > shares["VQ-VAE, none revived"] + 0.2).all()',
+    },
+    {
+        "claim": "A learned prior takes more than a third off the price of the words.",
+        "says": "The words of each place are shuffled among the images.",
+        "change": (
+            "of_train = torch.from_numpy(vb.embed(model, train))",
+            "of_train = torch.from_numpy(vb.embed(model, train))\n"
+            "of_train = torch.stack([c[torch.randperm(len(c))] for c in of_train.T], 1)",
+        ),
+        "falls": "assert data.stand_in or learned < 0.65 * uniform",
+    },
+    {
+        "claim": "A file of words is read back to the same images.",
+        "says": "The reader takes the probabilities of the place before.",
+        "change": (
+            "chances = prior.conditional(words, i).double().numpy()\n        words[:, i]",
+            "chances = prior.conditional(words, max(i, 1) - 1).double().numpy()\n"
+            "        words[:, i]",
+        ),
+        "falls": "assert torch.equal(vb.decode(model, again), vb.decode(model, words))",
+    },
+    {
+        "claim": "The file is as long as the prior predicts, within 2 %.",
+        "says": "Both sides take uniform probabilities.",
+        "change": (
+            "prior = Autoregressive((rows, columns), codebook=64)",
+            "prior = Autoregressive((rows, columns), codebook=64)\n"
+            "prior.conditional = lambda z, i: torch.full((len(z), 64), 1 / 64)",
+        ),
+        "falls": "assert abs(written / predicted - 1) < 0.02",
+    },
+    {
+        "claim": "Samples from the learned prior have less than half the distance of uniform ones.",
+        "says": "The columns are exchanged.",
+        "change": (
+            'discrete = runs[runs.model == "VQ-VAE"].set_index(["dataset", "seed"])',
+            'discrete = runs[runs.model == "VQ-VAE"].set_index(["dataset", "seed"])\n'
+            'discrete["distance_fitted_prior"] = discrete["distance_own_prior"]',
+        ),
+        "falls": 'assert (far["distance_fitted_prior"] < far["distance_own_prior"] / 2).all()',
+    },
+]
+
+NEUTRAL = [
+    {
+        "says": "The straight-through line is written the other way round.",
+        "change": ("return h + (e - h).detach()", "return e.detach() + h - h.detach()"),
+        "holds": "assert torch.allclose(given, vectors[4])",
+    },
+    {
+        "says": "The perplexity is computed in bits.",
+        "change": (
+            "return torch.special.entr(shares).sum().exp().item()",
+            "return 2 ** (torch.special.entr(shares).sum() / math.log(2)).item()",
+        ),
+        "holds": "assert data.stand_in or used > 0.6 * 64",
+    },
+]
