@@ -48,8 +48,8 @@ def test_perplexity(size, definitions):
 @pytest.mark.parametrize("kind", [words.webp, words.png])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_other_formats_err_no_more_than_asked(kind, channels):
-    x = torch.rand(1, 40, 40, generator=torch.Generator().manual_seed(0))
-    x = torch.nn.functional.avg_pool2d(x.expand(channels, -1, -1), 5, 1, 2)
+    x = torch.rand(2, 1, 40, 40, generator=torch.Generator().manual_seed(0))
+    x = [*torch.nn.functional.avg_pool2d(x.expand(-1, channels, -1, -1), 5, 1, 2)]
     few, error = kind(x, 0.01)
     many, smaller = kind(x, 0.0005)
     assert error <= 0.01
@@ -58,10 +58,14 @@ def test_other_formats_err_no_more_than_asked(kind, channels):
 
 
 def test_a_sheet_holds_all_images():
-    x = torch.rand(80, 3, 4, 5)
-    whole = words.sheet(x)
-    assert whole.shape == (3, 8, 200)
-    torch.testing.assert_close(whole[:, 4:, 5:10], x[41])
+    x = torch.rand(80, 3, 4, 4)
+    whole = words.sheet(x, 4)
+    assert whole.shape == (3, 8, 160)
+    torch.testing.assert_close(whole[:, 4:, 4:8], x[41])
+    wide = words.sheet(x, 6)
+    assert wide.shape == (3, 12, 240)
+    torch.testing.assert_close(wide[:, 6:10, 6:10], x[41])
+    torch.testing.assert_close(wide.sum(), x.sum())
 
 
 def test_continuous_codes_lie_on_the_grid_of_the_words(monkeypatch):

@@ -109,6 +109,8 @@ def sample_prior(model: VAE, n: int = 64, seed: int = 0) -> Codes:
 def sample_posterior(model: VAE, images: Any, seed: int = 0) -> Codes:
     """Draw one code for each image from q(z|x): together, draws from the aggregate posterior.
 
+    Raises a ValueError for a seed that is none, or images that do not fit.
+
     >>> import vaebook as vb
     >>> sample_posterior(vb.dense_vae((1, 8, 8), latent_dim=2), torch.rand(5, 1, 8, 8)).shape
     torch.Size([5, 2])

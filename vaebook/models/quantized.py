@@ -76,7 +76,8 @@ class Codebook(nn.Module):
         self.counts[both] = share.repeat(2).where(twice, self.counts[both])
         split = torch.cat([sums + shift, sums - shift])
         self.sums[both] = split.where(twice[:, None], self.sums[both])
-        self.vectors.copy_(self.sums / self.counts[:, None])
+        used = self.counts[:, None] > 1e-12  # else neither sum nor count has digits left
+        self.vectors.copy_(torch.where(used, self.sums / self.counts[:, None], self.vectors))
 
 
 class WordDecoder(nn.Module):
@@ -115,7 +116,8 @@ class VQVAE(VAE):
     `encode` returns the words as floating-point numbers, and log-variances of -inf; `decode` takes
     such numbers, and raises a ValueError for any that is no word. As a prior it takes
     ``vaebook.priors.Autoregressive``. Paths and grids of codes, which are for vectors, raise a
-    ValueError.
+    ValueError. `networks` are an encoder to maps and a decoder as `vq_vae` builds them, which has
+    the codebook; `commitment` is at least 0; the other arguments are those of `VAE`.
 
     >>> import vaebook as vb
     >>> model = vb.vq_vae((1, 8, 8), codebook=16, width=4)
@@ -281,7 +283,7 @@ def as_grid(shape: ImageShape, codes: Any) -> tuple[tuple[int, int], int]:
     try:
         rows, columns = (side // 4 for side in sides) if codes is None else codes
     except (TypeError, ValueError):
-        rows = columns = None
+        rows = columns = 0
     if is_whole(rows) and is_whole(columns):
         halvings = (sides[0] // int(rows)).bit_length() - 1
         if halvings > 0 and sides == (rows << halvings, columns << halvings):

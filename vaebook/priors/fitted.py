@@ -146,6 +146,8 @@ class Trained:
     """A network that is built for codes, and trained on them to make its loss smaller."""
 
     network: Any = None
+    shift: Tensor  #: what is taken from codes, and
+    scale: Tensor  #: what they are divided by
     build: Callable[[int], nn.Module]  #: the network for so many dimensions
     loss: Callable[[Any, Tensor], Tensor]  #: of the network, on a batch of codes made ready
 
