@@ -918,7 +918,8 @@ def test_numpy_numbers_and_paths_are_as_good_as_pythons(tmp_path):
     options = {"lr": np.float64(1e-3), "checkpoint": str(tmp_path / "c")}
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
-        history = vb.fit(new_model(), TRAIN, **sizes, **options, device="cpu", progress=False)
+        options |= {"device": "cpu", "precision": "float32", "progress": False}
+        history = vb.fit(new_model(), TRAIN, **sizes, **options)
     finally:
         jaxtyping.config.update("jaxtyping_disable", False)
     assert_same_losses(history, fit(new_model(), TRAIN, seed=3, lr=1e-3))
