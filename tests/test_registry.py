@@ -229,6 +229,10 @@ PLAIN = {
         likelihood=vb.likelihoods.Gaussian(F(0.2)),
     ),
     "ladder_vae": lambda: vb.ladder_vae([1, 8, 8], [N(3), 2], hidden=np.array([6, 5])),
+    "vq_vae": lambda: vb.vq_vae(
+        np.array([1, 8, 8]), [N(2), N(2)], np.int16(5), dim=N(3), width=N(4), residual=N(1),
+        commitment=F(0.5),
+    ),
     "conditional_vae": lambda: vb.conditional_vae(
         [1, 8, 8], N(2), classes=N(3), hidden=[N(5)], likelihood=["gaussian", {"sigma": F(2)}]
     ),
