@@ -20,8 +20,6 @@ settings, versions and data. Seconds are processor seconds of one core; on two s
 each, all takes about two hours.
 """
 
-import argparse
-import json
 import math
 import time
 from datetime import date
@@ -31,7 +29,7 @@ import torch
 from torch import nn
 
 import vaebook as vb
-from experiments.records import RESULTS, read_rows, run_missing, write_text
+from experiments.records import RUNS, run_parts
 from vaebook.evaluation.diagnosis import _log_mixture as log_mixture
 from vaebook.models.ladder import Normal
 from vaebook.priors import FlowMatching, Mixture, SplineFlow, Subspace
@@ -57,7 +55,6 @@ STEPS = {
     "spline flow": {"steps": 1000, "batch_size": 256, "lr": 2e-3},
     "flow matching": {"steps": 5000, "batch_size": 256, "lr": 2e-3},
 }
-RUNS = RESULTS.parents[1] / "runs"
 
 
 class VampVAE(vb.VAE):
@@ -277,25 +274,7 @@ def about():
 
 def main(argv=None):
     """Run the experiment, or say how far it is; return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.priors", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("--part", choices=PARTS, help="run one part only")
-    parser.add_argument("--list", action="store_true", help="run nothing, say what is missing")
-    arguments = parser.parse_args(argv)
-    RUNS.mkdir(exist_ok=True)
-    measured = 0
-    for part in [arguments.part] if arguments.part else list(PARTS):
-        measure, cells = PARTS[part]
-        path = RESULTS / f"priors_{part}.csv"
-        if arguments.list:
-            print(f"{part}: {len(read_rows(path))} of {len(cells)} runs done")
-        else:
-            measured += run_missing(path, cells, measure)
-    if measured:  # else it would tell of a run that was none
-        write_text(RESULTS / "priors.json", json.dumps(about(), indent=1) + "\n")
-    return 0
+    return run_parts("priors", __doc__, PARTS, about, argv)
 
 
 if __name__ == "__main__":

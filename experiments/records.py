@@ -1,11 +1,14 @@
 """The files of the experiments: rows of a CSV file and texts, never left half written."""
 
+import argparse
 import csv
 import io
+import json
 import os
 from pathlib import Path
 
 RESULTS = Path(__file__).parents[1] / "vaebook" / "results"
+RUNS = RESULTS.parents[1] / "runs"  # checkpoints, which are not committed
 
 
 def write_text(path, text):
@@ -47,3 +50,31 @@ def run_missing(path, cells, measure):
         write_rows(path, rows)
         print(f"{path.name} {number}/{len(missing)}:", *(f"{k}={v}" for k, v in row.items()))
     return len(missing)
+
+
+def run_parts(name, description, parts, about, argv=None):
+    """Run an experiment, or say how far it is; return the exit status.
+
+    A part is a function that measures a cell, and its cells, whose rows go to NAME_PART.csv.
+    NAME.json has what `about` returns, and is written only when something was measured: else it
+    would tell of a run that was none.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m experiments.{name}", description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--part", choices=parts, help="run one part only")
+    parser.add_argument("--list", action="store_true", help="run nothing, say what is missing")
+    arguments = parser.parse_args(argv)
+    RUNS.mkdir(exist_ok=True)
+    measured = 0
+    for part in [arguments.part] if arguments.part else list(parts):
+        measure, cells = parts[part]
+        path = RESULTS / f"{name}_{part}.csv"
+        if arguments.list:
+            print(f"{part}: {len(read_rows(path))} of {len(cells)} runs done")
+        else:
+            measured += run_missing(path, cells, measure)
+    if measured:
+        write_text(RESULTS / f"{name}.json", json.dumps(about(), indent=1) + "\n")
+    return 0

@@ -20,9 +20,7 @@ when its cell ends, so that an interrupted experiment goes on where it stopped. 
 settings, versions and data.
 """
 
-import argparse
 import io
-import json
 import math
 import time
 from datetime import date
@@ -36,7 +34,7 @@ from PIL import Image
 from torch import nn
 
 import vaebook as vb
-from experiments.records import RESULTS, read_rows, run_missing, write_text
+from experiments.records import RUNS, run_parts
 from vaebook.models import quantized
 from vaebook.priors import Autoregressive, Mixture
 
@@ -50,7 +48,6 @@ BATCH, LR, PRIOR_LR, PRIOR_BATCH = 64, 4e-3, 4e-3, 64
 TEST, FILES = 4000, 1000  # test images: all, and those written into a file
 JUDGED_BY, CODES = 10_000, 20_000  # training images: the judge's, and those of a Gaussian's codes
 CATEGORICAL = constriction.stream.model.Categorical(perfect=False)
-RUNS = RESULTS.parents[1] / "runs"
 
 
 def training_of(dataset):
@@ -304,25 +301,7 @@ def about():
 
 def main(argv=None):
     """Run the experiment, or say how far it is; return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.words", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("--part", choices=PARTS, help="run one part only")
-    parser.add_argument("--list", action="store_true", help="run nothing, say what is missing")
-    arguments = parser.parse_args(argv)
-    RUNS.mkdir(exist_ok=True)
-    measured = 0
-    for part in [arguments.part] if arguments.part else list(PARTS):
-        measure, cells = PARTS[part]
-        path = RESULTS / f"words_{part}.csv"
-        if arguments.list:
-            print(f"{part}: {len(read_rows(path))} of {len(cells)} runs done")
-        else:
-            measured += run_missing(path, cells, measure)
-    if measured:
-        write_text(RESULTS / "words.json", json.dumps(about(), indent=1) + "\n")
-    return 0
+    return run_parts("words", __doc__, PARTS, about, argv)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 
 import vaebook as vb
 from experiments import priors
+from experiments.records import RESULTS
 
 
 def vamp(kind=priors.VampVAE, pseudo_inputs=4):
@@ -125,9 +126,9 @@ def test_gains_are_differences_of_what_is_measured(tiny):
 
 def test_what_is_done_is_left_alone(capsys):
     """In a clone, where there are no checkpoints, and without a change of the provenance."""
-    before = (priors.RESULTS / "priors.json").read_bytes()
+    before = (RESULTS / "priors.json").read_bytes()
     assert priors.main([]) == 0
-    assert (priors.RESULTS / "priors.json").read_bytes() == before
+    assert (RESULTS / "priors.json").read_bytes() == before
     assert priors.main(["--list"]) == 0
     assert "fidelity: 78 of 78 runs done\nlikelihood: 9 of 9" in capsys.readouterr().out
 

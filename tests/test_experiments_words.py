@@ -11,6 +11,7 @@ from vaebook.priors import Autoregressive
 
 pytest.importorskip("constriction")
 from experiments import words
+from experiments.records import RESULTS
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,13 @@ def test_perplexity(size, definitions):
     draws = np.random.default_rng(0).integers(size, size=50) ** 2 % size
     theirs = definitions("codes-that-are-words")["perplexity"](torch.from_numpy(draws), size)
     assert words.perplexity(draws, size) == pytest.approx(theirs, rel=1e-5)
+
+
+def test_nothing_is_missing_and_what_is_done_is_left_alone(capsys):
+    before = (RESULTS / "words.json").read_bytes()
+    assert words.main([]) == words.main(["--list"]) == 0
+    assert (RESULTS / "words.json").read_bytes() == before
+    assert "models: 30 of 30 runs done\nfiles: 6 of 6 runs done" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", [words.webp, words.png])

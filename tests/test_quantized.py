@@ -245,6 +245,8 @@ def test_grids_of_other_shapes(codes, grid):
         (lambda: vb.vq_vae((1, 28, 28), dim=0), "dim"),
         (lambda: vb.vq_vae((1, 28, 28), width=0), "width"),
         (lambda: vb.vq_vae((1, 28, 28), residual=-1), "residual"),
+        (lambda: vb.vq_vae((1, 28, 28), residual=10**30), "residual"),
+        (lambda: vb.conv_vae((1, 28, 28), 2, residual=10**30), "residual"),
         (lambda: vb.vq_vae((1, 28, 28), commitment=-1), "commitment"),
         (lambda: vb.decode(tiny(), torch.full((1, 4), 0.5)), "z"),
         (lambda: vb.decode(tiny(), torch.full((1, 4), 2.0)), "z"),

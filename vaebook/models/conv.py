@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from vaebook.checks import ImageShape, as_image_shape, is_whole, positive, wrong
-from vaebook.models.networks import Encoder, Residual
+from vaebook.checks import ImageShape, as_image_shape, positive
+from vaebook.models.networks import Encoder, Residual, residual_blocks
 from vaebook.models.registry import register
 from vaebook.models.vae import VAE
 
@@ -31,7 +31,7 @@ def conv_vae(
         Channels after the first convolution; the others make 2, 4 and 8 times as many.
     residual
         Residual blocks after each convolution of the encoder, and after each but the last of the
-        decoder: slower, and sharper.
+        decoder, up to 100: slower, and sharper.
     likelihood
         p(x|z), as for `VAE`.
 
@@ -42,10 +42,9 @@ def conv_vae(
     """
     shape = as_image_shape(image_shape, smallest=16, largest=128)
     positive(latent_dim=latent_dim, width=width)
-    if not is_whole(residual, least=0):
-        raise wrong("residual", "a whole number, 0 or more", repr(residual))
-    encoder = conv_encoder(shape, latent_dim, int(width), residual)
-    decoder = conv_decoder(shape, latent_dim, int(width), residual)
+    blocks = residual_blocks(residual)
+    encoder = conv_encoder(shape, latent_dim, int(width), blocks)
+    decoder = conv_decoder(shape, latent_dim, int(width), blocks)
     return VAE(encoder, decoder, image_shape=shape, latent_dim=latent_dim, likelihood=likelihood)
 
 

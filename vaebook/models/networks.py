@@ -5,13 +5,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from threading import RLock
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vaebook.checks import is_whole, wrong
+
 Codes = Float[Tensor, "batch latent"]
 Maps = Float[Tensor, "_ _ _ _"]  # batch × channels × height × width, before or after a layer
 
+MOST_BLOCKS = 100  # in a row: more would be built for minutes, and never trained
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "softplus": nn.Softplus, "tanh": nn.Tanh,
     "gelu": nn.GELU,
@@ -57,6 +61,13 @@ class Encoder(nn.Module):
         """Return the mean and the log-variance of q(z|x)."""
         features = self.body(x)
         return self.mean(features), self.log_var(features)
+
+
+def residual_blocks(count: Any) -> int:
+    """Return how many residual blocks are asked for, or raise a ValueError."""
+    if not (is_whole(count, least=0) and count <= MOST_BLOCKS):
+        raise wrong("residual", f"a whole number from 0 to {MOST_BLOCKS}", repr(count))
+    return int(count)
 
 
 class Residual(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vaebook.checks import ImageShape, as_image_shape, at_least_0, is_whole, positive, wrong
 from vaebook.models.likelihoods import ImageBatch, batch_mean
-from vaebook.models.networks import Codes, Maps, Residual
+from vaebook.models.networks import Codes, Maps, Residual, residual_blocks
 from vaebook.models.registry import register
 from vaebook.models.vae import VAE, Draws
 
@@ -43,11 +43,8 @@ class Codebook(nn.Module):
     def __init__(self, words: int, dim: int, grid: tuple[int, int]) -> None:
         super().__init__()
         self.grid = grid
-        for name, start in {
-            "vectors": torch.randn(words, dim),
-            "counts": torch.ones(words),
-        }.items():
-            self.register_buffer(name, start)  # uses of each word in an image
+        self.register_buffer("vectors", torch.randn(words, dim))
+        self.register_buffer("counts", torch.ones(words))  # uses of each word in an image
         self.register_buffer("sums", self.vectors.clone())  # of the outputs that it stood for
 
     def forward(self, z: Codes) -> Maps:
@@ -239,7 +236,7 @@ def vq_vae(
     codebook, dim
         The number of words, at least 2, and of the dimensions of their vectors.
     width, residual
-        Channels of all maps; residual blocks on the grid, before it and after it.
+        Channels of all maps; residual blocks on the grid, before it and after it, up to 100 each.
     commitment
         The weight of what draws the encoder's outputs to the vectors of words, at least 0.
     likelihood
@@ -253,20 +250,17 @@ def vq_vae(
     """
     shape = as_image_shape(image_shape)
     positive(dim=dim, width=width)
-    if not is_whole(residual, least=0):
-        raise wrong("residual", "a whole number, 0 or more", repr(residual))
+    count = residual_blocks(residual)
     if not is_whole(codebook, least=2):
         raise wrong("codebook", "a whole number, 2 or more", repr(codebook))
     grid, halvings = as_grid(shape, codes)
-    channels, blocks = (
-        [shape[0], *[width] * halvings],
-        [Residual(width) for _ in range(2 * residual)],
-    )
+    channels = [shape[0], *[width] * halvings]
+    blocks = [Residual(width) for _ in range(2 * count)]
     down: list[nn.Module] = []
     for into, out in pairwise(channels):
         down += [nn.Conv2d(into, out, 4, 2, 1), nn.BatchNorm2d(out), nn.LeakyReLU()]
-    down += [*blocks[:residual], nn.Conv2d(width, dim, 1)]
-    up: list[nn.Module] = [nn.Conv2d(dim, width, 3, padding=1), *blocks[residual:]]
+    down += [*blocks[:count], nn.Conv2d(width, dim, 1)]
+    up: list[nn.Module] = [nn.Conv2d(dim, width, 3, padding=1), *blocks[count:]]
     for into, out in pairwise(channels[::-1]):
         up += [nn.BatchNorm2d(into), nn.LeakyReLU()]
         up.append(nn.ConvTranspose2d(into, out, 4, 2, 1, bias=False))
