@@ -257,10 +257,6 @@ def test_grids_of_other_shapes(codes, grid):
         (lambda: vb.traversal(tiny()), "model"),
         (lambda: vb.interpolate(tiny(), *torch.rand(2, 1, 8, 8)), "model"),
         (lambda: vb.sample_density(tiny(), torch.rand(20, 1, 8, 8)), "model"),
-        (lambda: tiny().sample(2, prior=vb.priors.Mixture(1)), "prior"),
-        (lambda: likelihood_under(vb.priors.Mixture(1)), "prior"),
-        (lambda: likelihood_under(Autoregressive((1, 4), 2)), "prior"),
-        (lambda: likelihood_under(Autoregressive((2, 2), 3)), "prior"),
         (lambda: vb.vq_vae((1, 28, 28), (7.0, 7.0)), "codes"),
         (lambda: tiny().__class__(*networks(), image_shape=(1, 8, 8), latent_dim=5), "latent_dim"),
         (lambda: tiny(words=3).sample(2, prior=Autoregressive((2, 2), 3)), "prior"),
@@ -287,6 +283,31 @@ def likelihood_under(other):
 
 def networks():
     return tiny().encoder, tiny().decoder
+
+
+@pytest.mark.parametrize(
+    "other", [vb.priors.Mixture(1), Autoregressive((1, 4), 2), Autoregressive((2, 2), 3)]
+)
+def test_fitted_priors_of_other_codes_are_refused(other):
+    z = torch.randint(2, (200, 4), generator=torch.Generator().manual_seed(0)).float()
+    how = {} if isinstance(other, vb.priors.Mixture) else QUICK | {"steps": 2}
+    other.fit(z, **how)
+    for call in (lambda: tiny().sample(2, prior=other), lambda: likelihood_under(other)):
+        with pytest.raises(ValueError, match=r"^prior: expected one of 2 words on a grid of"):
+            call()
+
+
+def test_distances_and_averages_are_exact_under_autocast():
+    torch.manual_seed(0)
+    codebook, h = Codebook(200, 8, (2, 3)), torch.randn(64, 6, 8)
+    plain = Codebook(200, 8, (2, 3))
+    plain.load_state_dict(codebook.state_dict())
+    words = plain.nearest(h)
+    plain.learn(h, words)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(codebook.nearest(h), words)
+        codebook.learn(h, words)
+    assert torch.equal(codebook.vectors, plain.vectors)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
