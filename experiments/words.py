@@ -125,7 +125,7 @@ def continuous(dataset, seed, beta):
     )
     grid = (s["channels"], *up.codebook.grid)
     model = vb.VAE(
-        GridEncoder(down.encoder), nn.Sequential(nn.Unflatten(1, grid), up.decoder.network),
+        GridEncoder(down.encoder), nn.Sequential(nn.Unflatten(1, grid), up.decoder[1:]),
         image_shape=shape, latent_dim=s["channels"] * up.latent_dim,
         likelihood=likelihood_of(dataset),
     )  # fmt: skip

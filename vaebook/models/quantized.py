@@ -24,11 +24,6 @@ Vectors = Float[Tensor, "batch places dim"]
 Words = Int[Tensor, "batch places"]
 
 
-def exact(like: Tensor) -> Any:
-    """Return a context without autocast, whose bfloat16 has too few digits for distances."""
-    return torch.autocast(like.device.type, enabled=False)
-
-
 class Codebook(nn.Module):
     """The vectors that words stand for: means of the encoder's outputs that are nearest to them.
 
@@ -53,14 +48,14 @@ class Codebook(nn.Module):
 
     def nearest(self, h: Vectors) -> Words:
         """Return the word of the vector which is nearest to each output of the encoder."""
-        with exact(h):
+        with torch.autocast(h.device.type, enabled=False):  # bfloat16 has too few digits for these
             return (self.vectors.square().sum(1) - 2 * h @ self.vectors.T).argmin(-1)
 
     @torch.no_grad()
     def learn(self, h: Vectors, words: Words) -> None:
         """Move the vectors towards the means of the outputs that are nearest to them."""
         hot = F.one_hot(words, len(self.counts)).to(h)
-        with exact(h):
+        with torch.autocast(h.device.type, enabled=False):
             outputs = hot.transpose(1, 2) @ h
         self.counts.lerp_(batch_mean(hot.sum(1), 0), 1 - MEMORY)
         self.sums.lerp_(batch_mean(outputs, 0), 1 - MEMORY)
@@ -75,18 +70,6 @@ class Codebook(nn.Module):
         self.sums[both] = split.where(twice[:, None], self.sums[both])
         used = self.counts[:, None] > 1e-12  # else neither sum nor count has digits left
         self.vectors.copy_(torch.where(used, self.sums / self.counts[:, None], self.vectors))
-
-
-class WordDecoder(nn.Module):
-    """A codebook, and a network from its vectors on their grid to pixels."""
-
-    def __init__(self, codebook: Codebook, network: nn.Module) -> None:
-        super().__init__()
-        self.codebook, self.network = codebook, network
-
-    def forward(self, z: Codes) -> ImageBatch:
-        """Return the parameters of p(x|z) for words."""
-        return self.network(self.codebook(z))
 
 
 class QuantizedOutput(NamedTuple):
@@ -113,8 +96,8 @@ class VQVAE(VAE):
     `encode` returns the words as floating-point numbers, and log-variances of -inf; `decode` takes
     such numbers, and raises a ValueError for any that is no word. As a prior it takes
     ``vaebook.priors.Autoregressive``. Paths and grids of codes, which are for vectors, raise a
-    ValueError. `networks` are an encoder to maps and a decoder as `vq_vae` builds them, which has
-    the codebook; `commitment` is at least 0; the other arguments are those of `VAE`.
+    ValueError. `networks` are an encoder to maps and a decoder as `vq_vae` builds them, which
+    begins with the codebook; `commitment` is at least 0; the other arguments are those of `VAE`.
 
     >>> import vaebook as vb
     >>> model = vb.vq_vae((1, 8, 8), codebook=16, width=4)
@@ -122,7 +105,7 @@ class VQVAE(VAE):
     (5, 4)
     """
 
-    decoder: WordDecoder
+    decoder: nn.Sequential
 
     def __init__(self, *networks: nn.Module, commitment: float = 0.25, **options: Any) -> None:
         super().__init__(*networks, **options)
@@ -135,12 +118,7 @@ class VQVAE(VAE):
     @property
     def codebook(self) -> Codebook:
         """The vectors that words stand for."""
-        return self.decoder.codebook
-
-    @property
-    def price(self) -> float:
-        """What a word costs under the uniform prior, log(words), in nats."""
-        return math.log(len(self.codebook.counts))
+        return self.decoder[0]  # type: ignore[return-value]
 
     def quantize(self, x: Tensor) -> tuple[Vectors, Words]:
         """Return the encoder's outputs for images, place by place, and the nearest words."""
@@ -164,13 +142,12 @@ class VQVAE(VAE):
         h, words = self.quantize(x)
         nearest = self.codebook.vectors[words]
         vectors = h + (nearest - h).detach()  # whose gradient is the decoder's, and goes to h
-        params = self.decoder.network(vectors.transpose(1, 2).unflatten(2, self.codebook.grid))
+        params = self.decoder[1:](vectors.transpose(1, 2).unflatten(2, self.codebook.grid))
         away = self.commitment * (h - nearest).square().sum(2)
         if self.training:
             self.codebook.learn(h, words)
-        return QuantizedOutput(
-            params.to(x.dtype), words.to(x.dtype), self.price + away - away.detach()
-        )
+        kls = math.log(len(self.codebook.counts)) + away - away.detach()
+        return QuantizedOutput(params.to(x.dtype), words.to(x.dtype), kls)
 
     def draw(self, x: Tensor, draws: int, *, path_only: bool = False) -> Draws:
         """Return the log-densities at so many draws, which are all the same.
@@ -260,13 +237,13 @@ def vq_vae(
     for into, out in pairwise(channels):
         down += [nn.Conv2d(into, out, 4, 2, 1), nn.BatchNorm2d(out), nn.LeakyReLU()]
     down += [*blocks[:count], nn.Conv2d(width, dim, 1)]
-    up: list[nn.Module] = [nn.Conv2d(dim, width, 3, padding=1), *blocks[count:]]
+    book = Codebook(int(codebook), int(dim), grid)
+    up: list[nn.Module] = [book, nn.Conv2d(dim, width, 3, padding=1), *blocks[count:]]
     for into, out in pairwise(channels[::-1]):
         up += [nn.BatchNorm2d(into), nn.LeakyReLU()]
         up.append(nn.ConvTranspose2d(into, out, 4, 2, 1, bias=False))
-    decoder = WordDecoder(Codebook(int(codebook), int(dim), grid), nn.Sequential(*up))
     return VQVAE(
-        nn.Sequential(*down), decoder, image_shape=shape, latent_dim=math.prod(grid),
+        nn.Sequential(*down), nn.Sequential(*up), image_shape=shape, latent_dim=math.prod(grid),
         commitment=commitment, likelihood=likelihood,
     )  # fmt: skip
 
