@@ -1,0 +1,70 @@
+"""Changes under which a claim of chapter 21 must fall."""
+
+REFUTATIONS = [
+    {
+        "claim": "Codes that are weighted by the visible pixels predict hidden ones best.",
+        "says": "The weights go by other images' visible pixels.",
+        "change": (
+            "log_p = visible_log_p(logits, x, hidden)",
+            "log_p = visible_log_p(logits, x.roll(1, 0), hidden)",
+        ),
+        "falls": 'assert stand_in or here["VAE, codes resampled"] < here["nearest neighbours"]',
+    },
+    {
+        "claim": "The decoder's independent pixels are too sure which code is right.",
+        "says": "All codes have the same weight.",
+        "change": ("(0.5 * log_p).softmax(1)", "(0 * log_p).softmax(1)"),
+        "falls": 'assert stand_in or here["VAE, codes resampled"] < here["nearest neighbours"]',
+    },
+    {
+        "claim": "Digits are less surprising than clothes for a VAE of clothes.",
+        "says": "The VAE has seen digits, and clothes are the odd ones.",
+        "change": (
+            "usual, odd = surprise(clothes.test[:500]), surprise(digits.test[:500])",
+            "odd, usual = surprise(clothes.test[:500]), surprise(digits.test[:500])",
+        ),
+        "falls": "assert stand_in or np.median(odd) < np.median(usual)",
+    },
+    {
+        "claim": "The PNG file's length makes a VAE of clothes find digits.",
+        "says": "The length is that of the raw pixels, equal for all.",
+        "change": (
+            "lengths.append(len(file.getvalue()))",
+            "lengths.append(pixels.numel())",
+        ),
+        "falls": 'assert stand_in or sorts["−log p"] < 0.5 and sorts["less the PNG file"] > 0.95',
+    },
+    {
+        "claim": "A VAE of codes and labels makes use of images without labels.",
+        "says": "Images without labels have no share in the loss.",
+        "change": (
+            "loss = unlabelled_cost(semi, torch.normal(mean[some], std[some])).mean()",
+            "loss = 0 * unlabelled_cost(semi, torch.normal(mean[some], std[some])).mean()",
+        ),
+        "falls": 'assert stand_in or errors["M1+M2"] < errors["pixels + logistic regression"] - ',
+    },
+    {
+        "claim": "Labels of 100 images make M1+M2 a better classifier than pixels.",
+        "says": "The labels are those of other images.",
+        "change": (
+            "F.cross_entropy(semi.classifier(h), labels[few])",
+            "F.cross_entropy(semi.classifier(h), labels[few.roll(1)])",
+        ),
+        "falls": 'assert stand_in or errors["M1+M2"] < errors["pixels + logistic regression"] - ',
+    },
+]
+
+NEUTRAL = [
+    {
+        "claim": "Another seed finds the same order of methods for holes.",
+        "says": "Another seed.",
+        "change": ("torch.manual_seed(0)\ntrain, x =", "torch.manual_seed(7)\ntrain, x ="),
+        "holds": 'assert stand_in or here["VAE, codes resampled"] < here["nearest neighbours"]',
+    },
+    {
+        "claim": "Another seed makes M1+M2 better than pixels, too.",
+        "says": "Another order of the images, and so other labels.",
+        "change": ("torch.manual_seed(0)\norder, labels", "torch.manual_seed(7)\norder, labels"),
+        "holds": 'assert stand_in or errors["M1+M2"] < errors["pixels + logistic regression"] - ',
+    },
+]
