@@ -113,7 +113,7 @@ def test_a_folder_without_pictures_is_told_in_a_sentence_what_to_do(
 
 def test_the_names_stand_in_the_order_in_which_the_pictures_are_read(definitions, tmp_path):
     list_pictures = definitions("your-own-pictures")["list_pictures"]
-    places = ["b/10.png", "b/9.png", "b-c/1.png", "b/x/1.png", "B/1.png", "a b/.hidden.png"]
+    places = ["b/10.png", "b/9.png", "b-c/1.png", "c/x/1.png", "B/1.png", "a b/.hidden.png"]
     for level, place in enumerate(places):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (20, 20), 10 * level).save(tmp_path / place)
