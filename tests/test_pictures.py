@@ -184,6 +184,14 @@ def test_a_class_keeps_its_name_beside_a_link_to_it(tmp_path):
     assert (data.classes, data.train.labels.tolist()) == (("b", "c"), [0, 0, 1, 1])
 
 
+def test_a_class_folder_may_have_folders_of_its_own(tmp_path):
+    for seed, name in enumerate(("a/1.png", "a/new/1.png", "b/1.png")):
+        save(tmp_path / name, seed=seed)
+    data = vb.load(tmp_path)
+    assert data.classes == ("a", "b")
+    assert data.train.labels.tolist() == [0, 0, 1]
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes")
 def test_a_pipe_is_no_picture(tmp_path):
     save(tmp_path / "a.png")
