@@ -514,13 +514,15 @@ def picture_scores(rare, seed):
         model, images, epochs=s["epochs"], batch_size=s["batch_size"], lr=falling(s["lr"]),
         seed=seed, device="cpu", precision="float32", progress=False,
     )  # fmt: skip
-    x = flat(images)
+    x, codes = flat(images), vb.posterior(model, images).mean
     distances = torch.cdist(x, x).fill_diagonal_(torch.inf)
+    between_codes = torch.cdist(codes, codes).fill_diagonal_(torch.inf)
     elbo, png = negative_elbo(model, images, seed), png_nats(images)
     return {
         "principal components": pca_error(PCA(s["components"], random_state=seed).fit(x), x),
         "nearest neighbour": distances.min(1).values.numpy(), "length of the PNG file": png,
         "-ELBO": elbo, "-ELBO, less the PNG file": elbo - png,
+        "neighbours of codes": between_codes.topk(5, largest=False).values.mean(1).numpy(),
     }, is_rare  # fmt: skip
 
 
@@ -554,7 +556,10 @@ PARTS = {
     "pictures": (pictures, [
         {"rare": rare, "seed": seed, "method": method}
         for rare in ("dots", "cells", "clouds", "weave") for seed in SEEDS
-        for method in (*SIMPLE, "length of the PNG file", "-ELBO", "-ELBO, less the PNG file")
+        for method in (
+            *SIMPLE, "length of the PNG file", "-ELBO", "-ELBO, less the PNG file",
+            "neighbours of codes",
+        )
     ]),
 }  # fmt: skip
 

@@ -13,7 +13,7 @@ REFUTATIONS = [
     {
         "claim": "The decoder's independent pixels are too sure which code is right.",
         "says": "All codes have the same weight.",
-        "change": ("(0.5 * log_p).softmax(1)", "(0 * log_p).softmax(1)"),
+        "change": ("(0.25 * log_p).softmax(1)", "(0 * log_p).softmax(1)"),
         "falls": 'assert stand_in or here["VAE, codes resampled"] < here["nearest neighbours"]',
     },
     {
