@@ -237,13 +237,13 @@ def vq_vae(
     for into, out in pairwise(channels):
         down += [nn.Conv2d(into, out, 4, 2, 1), nn.BatchNorm2d(out), nn.LeakyReLU()]
     down += [*blocks[:count], nn.Conv2d(width, dim, 1)]
-    book = Codebook(int(codebook), int(dim), grid)
-    up: list[nn.Module] = [book, nn.Conv2d(dim, width, 3, padding=1), *blocks[count:]]
+    up: list[nn.Module] = [nn.Conv2d(dim, width, 3, padding=1), *blocks[count:]]
     for into, out in pairwise(channels[::-1]):
         up += [nn.BatchNorm2d(into), nn.LeakyReLU()]
         up.append(nn.ConvTranspose2d(into, out, 4, 2, 1, bias=False))
+    decoder = nn.Sequential(Codebook(int(codebook), int(dim), grid), *up)
     return VQVAE(
-        nn.Sequential(*down), nn.Sequential(*up), image_shape=shape, latent_dim=math.prod(grid),
+        nn.Sequential(*down), decoder, image_shape=shape, latent_dim=math.prod(grid),
         commitment=commitment, likelihood=likelihood,
     )  # fmt: skip
 
