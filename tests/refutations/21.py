@@ -8,13 +8,13 @@ REFUTATIONS = [
             "log_p = visible_log_p(logits, x, hidden)",
             "log_p = visible_log_p(logits, x.roll(1, 0), hidden)",
         ),
-        "falls": 'assert stand_in or here["VAE, codes resampled"] < here["nearest neighbours"]',
+        "falls": 'assert stand_in or here["resampled codes"] < here["nearest neighbours"]',
     },
     {
         "claim": "The decoder's independent pixels are too sure which code is right.",
         "says": "All codes have the same weight.",
         "change": ("(0.25 * log_p).softmax(1)", "(0 * log_p).softmax(1)"),
-        "falls": 'assert stand_in or here["VAE, codes resampled"] < here["nearest neighbours"]',
+        "falls": 'assert stand_in or here["resampled codes"] < here["nearest neighbours"]',
     },
     {
         "claim": "Digits are less surprising than clothes for a VAE of clothes.",
@@ -59,7 +59,7 @@ NEUTRAL = [
         "claim": "Another seed finds the same order of methods for holes.",
         "says": "Another seed.",
         "change": ("torch.manual_seed(0)\ntrain, x =", "torch.manual_seed(7)\ntrain, x ="),
-        "holds": 'assert stand_in or here["VAE, codes resampled"] < here["nearest neighbours"]',
+        "holds": 'assert stand_in or here["resampled codes"] < here["nearest neighbours"]',
     },
     {
         "claim": "Another seed makes M1+M2 better than pixels, too.",
