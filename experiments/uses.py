@@ -32,6 +32,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from scipy.sparse import csr_array, diags_array
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -58,7 +59,7 @@ HOLES = {
 LABELS = {
     "counts": (10, 100, 1000), "components": 32, "penalties": (0.01, 0.1, 1.0, 10.0),
     "hidden": 200, "latent_dim": 16, "steps": 3000, "batch_size": 200, "labelled": 100, "lr": 2e-3,
-    "classifier": 1.0,
+    "classifier": 1.0, "graph_components": 50, "neighbours": 8, "spread": 0.99, "rounds": 200,
 }  # fmt: skip
 PICTURES = {
     "size": 64, "pictures": 1400, "odd": 28, "components": 32, "latent_dim": 32, "width": 16,
@@ -151,18 +152,44 @@ def pca_error(fitted, x):
     return squared_error(torch.from_numpy(fitted.inverse_transform(fitted.transform(x))), x)
 
 
+def given_length(distances, lengths, usual):
+    """Return how much larger distances are than usual images of the same file length have them.
+
+    `usual` are distances and lengths of validation images, through which a line is laid, both in
+    logarithms.
+    """
+    slope, start = np.polyfit(*(np.log(np.maximum(some, 1e-6)) for some in usual[::-1]), 1)
+    return np.log(np.maximum(distances, 1e-6)) - slope * np.log(lengths) - start
+
+
+@cache
+def simple_scores(inside, of, part, seed):
+    """Return the scores of methods without a VAE: the higher, the odder."""
+    train, (_, validation, test) = parts_of(inside)[0], parts_of(of)
+    images = (validation if part == "validation" else test)[: ODD["images"]]
+    fitted = PCA(ODD["components"], random_state=seed).fit(flat(train)[:20_000])
+    found = {
+        "principal components": pca_error(fitted, flat(images)),
+        "nearest neighbour": nearest_distance(flat(images), flat(train)),
+        "length of the PNG file": png_nats(images),
+    }
+    if part == "test":
+        usual = simple_scores(inside, inside, "validation", seed)
+        names = "nearest neighbour", "length of the PNG file"
+        found["nearest neighbour, given the PNG file"] = given_length(
+            *(found[name] for name in names), [usual[name] for name in names]
+        )
+    return found
+
+
 @cache
 def scores(inside, of, part, seed):
     """Return, for each method, a score of each image: the higher, the odder."""
-    train, (_, validation, test) = parts_of(inside)[0], parts_of(of)
+    _, validation, test = parts_of(of)
     images = (validation if part == "validation" else test)[: ODD["images"]]
     model, x = trained(inside, "discretized_logistic", seed), flat(images)
-    fitted = PCA(ODD["components"], random_state=seed).fit(flat(train)[:20_000])
     log_p = vb.log_likelihood(model, images, draws=ODD["draws"], seed=seed, progress=False)
-    found = {
-        "principal components": pca_error(fitted, x),
-        "nearest neighbour": nearest_distance(x, flat(train)),
-        "length of the PNG file": png_nats(images),
+    found = simple_scores(inside, of, part, seed) | {
         "reconstruction error": squared_error(vb.reconstruct(model, images).flatten(1), x),
         "-ELBO": negative_elbo(model, images, seed),
         "-log p": -np.asarray(log_p.per_image),
@@ -193,13 +220,14 @@ def compared(usual, odd, method, simple, seed):
     }  # fmt: skip
 
 
-SIMPLE = ("principal components", "nearest neighbour")
+SIMPLE = ("principal components", "nearest neighbour", "length of the PNG file")
+WITH_THE_FILE = "nearest neighbour, given the PNG file"
 
 
 def odd(inside, outside, seed, method):
     """Return how well a method that was fitted to one data set finds images of another."""
     usual, others = scores(inside, inside, "test", seed), scores(inside, outside, "test", seed)
-    return compared(usual, others, method, SIMPLE, seed)
+    return compared(usual, others, method, (*SIMPLE, WITH_THE_FILE), seed)
 
 
 # Holes
@@ -257,8 +285,8 @@ def resampled(model, z, x, hidden, power):
 def chains(model, mean_image, x, hidden, steps, proposals=1):
     """Return the mean of images along Gibbs chains between z and the hidden pixels.
 
-    With several proposals one is taken by its importance weight, so that z follows the posterior
-    rather than the encoder's approximation. The first half of the steps does not count.
+    With several proposals one is taken by its importance weight, so that z comes closer to the
+    posterior than by the encoder alone. The first half of the steps does not count.
     """
     x, hidden = (some.repeat(HOLES["chains"], 1, 1, 1) for some in (x, hidden))
     full = torch.where(hidden, mean_image.expand_as(x).bernoulli(), x)
@@ -320,7 +348,9 @@ def chosen(dataset, hole, seed, method):
         "mean image": (("",), lambda x, hidden, _: mean_image.expand_as(x)),
         "nearest neighbours": (HOLES["neighbours"], lambda *given: neighbours(train, *given)),
         "Gaussian": (HOLES["noise"], lambda *given: gaussian(train, *given)),
-        "one pass": (("",), lambda x, hidden, _: chains(model, mean_image, x, hidden, 1)),
+        "one pass": (("",), lambda x, hidden, _: model.reconstruct(
+            torch.where(hidden, mean_image, x)
+        )),
         "Gibbs chain": (
             ("",), lambda x, hidden, _: chains(model, mean_image, x, hidden, HOLES["steps"])
         ),
@@ -439,6 +469,48 @@ def known_labels(labels, count, seed):
 
 
 @cache
+def graph(dataset, seed, of_codes):
+    """Return the normalized graph of training images and the neighbours of the test images.
+
+    Neighbours are the nearest training images by their posterior means, or by their principal
+    components.
+    """
+    train, _, test = (flat(part) for part in parts_of(dataset))
+    if of_codes:
+        model = trained(dataset, "bernoulli", seed)
+        with torch.no_grad():
+            train, test = (model.encode(x.view(-1, *model.image_shape))[0] for x in (train, test))
+    else:
+        fitted = PCA(LABELS["graph_components"], random_state=seed).fit(train[:20_000])
+        train, test = (torch.tensor(fitted.transform(x)).float() for x in (train, test))
+    k = LABELS["neighbours"]
+
+    def nearest(x, k):
+        found = (torch.cdist(some, train).topk(k, largest=False).indices for some in x.split(500))
+        return torch.cat([*found]).numpy()
+
+    pairs = np.repeat(np.arange(len(train)), k), nearest(train, k + 1)[:, 1:].ravel()
+    edges = csr_array((np.ones(len(pairs[0])), pairs), shape=(len(train), len(train)))
+    edges = edges.maximum(edges.T)
+    scale = diags_array(edges.sum(0) ** -0.5)
+    return scale @ edges @ scale, nearest(test, k)
+
+
+def spread(edges, known, labels, classes):
+    """Return the classes of all nodes of a graph, as shares, by label spreading (Zhou et al. 2004).
+
+    Each node takes the mean of its neighbours, and those with a label a little of their own.
+    """
+    own = np.zeros((edges.shape[0], classes))
+    own[known, labels] = 1
+    found = own
+    for _ in range(LABELS["rounds"]):
+        found = LABELS["spread"] * (edges @ found) + (1 - LABELS["spread"]) * own
+    found = found / found.sum(0)  # so that no class wins by the size of its cluster
+    return found / np.maximum(found.sum(1, keepdims=True), 1e-12)
+
+
+@cache
 def wrong_classes(dataset, labels, seed, method):
     """Return which test images get a wrong class, and the processor seconds of the training."""
     of_train, of_validation, of_test = (part.labels for part in parts_of(dataset))
@@ -453,6 +525,10 @@ def wrong_classes(dataset, labels, seed, method):
         classifier = train_labelled((train, stds), known, of_train[known], classes, seed)
         with torch.no_grad():
             found = classifier(test).argmax(1)
+    elif "label spreading" in method:
+        edges, near = graph(dataset, seed, of_codes="codes" in method)
+        classes = len(of_train.unique())
+        found = spread(edges, known, of_train[known], classes)[near].sum(1).argmax(1)
     elif method == "nearest neighbour":
         found = KNeighborsClassifier(1).fit(train[known], of_train[known]).predict(test)
     else:
@@ -468,14 +544,14 @@ def wrong_classes(dataset, labels, seed, method):
 
 CLASSIFIERS = (
     "logistic regression", "components + logistic regression", "nearest neighbour",
-    "codes + logistic regression (M1)", "M1+M2",
+    "label spreading", "codes + logistic regression (M1)", "codes + label spreading", "M1+M2",
 )  # fmt: skip
 
 
 def labels(dataset, labels, seed, method):
     """Return the share of wrong classes when few labels are known, in percent."""
     wrong, seconds = wrong_classes(dataset, labels, seed, method)
-    simple = [wrong_classes(dataset, labels, seed, name)[0] for name in CLASSIFIERS[:3]]
+    simple = [wrong_classes(dataset, labels, seed, name)[0] for name in CLASSIFIERS[:4]]
     gain = 100 * (min(simple, key=np.mean).astype(float) - wrong)
     return {
         "wrong": round(100 * wrong.mean(), 2), "ahead": round(gain.mean(), 2),
@@ -539,8 +615,8 @@ PARTS = {
         {"inside": inside, "outside": outside, "seed": seed, "method": method}
         for inside in SETS for outside in SETS if outside != inside for seed in SEEDS
         for method in (
-            *SIMPLE, "length of the PNG file", "reconstruction error", "-ELBO", "-log p",
-            "typicality", "-log p, less the PNG file",
+            *SIMPLE, WITH_THE_FILE, "reconstruction error", "-ELBO", "-log p", "typicality",
+            "-log p, less the PNG file",
         )
     ]),
     "holes": (holes, [
@@ -557,8 +633,7 @@ PARTS = {
         {"rare": rare, "seed": seed, "method": method}
         for rare in ("dots", "cells", "clouds", "weave") for seed in SEEDS
         for method in (
-            *SIMPLE, "length of the PNG file", "-ELBO", "-ELBO, less the PNG file",
-            "neighbours of codes",
+            *SIMPLE, "-ELBO", "-ELBO, less the PNG file", "neighbours of codes",
         )
     ]),
 }  # fmt: skip

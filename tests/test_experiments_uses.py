@@ -2,10 +2,15 @@
 
 import itertools
 import math
+import warnings
 
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import diags_array
+from sklearn.decomposition import PCA
+from sklearn.neighbors import kneighbors_graph
+from sklearn.semi_supervised import LabelSpreading
 from torch.distributions import Bernoulli, MultivariateNormal, Normal
 
 import vaebook as vb
@@ -226,3 +231,48 @@ def test_a_collection_has_a_few_of_a_rare_kind(monkeypatch):
     images, is_rare = uses.collection.__wrapped__("cells", 0)
     assert images.image_shape == (3, 16, 16)
     assert (len(images), is_rare.sum()) == (73, 3)
+
+
+def test_labels_spread_as_scikit_learn_has_it(monkeypatch):
+    monkeypatch.setattr(uses, "LABELS", uses.LABELS | {"rounds": 400, "spread": 0.8})
+    random = np.random.default_rng(0)
+    x = np.concatenate([random.normal(side, 0.6, (30, 2)) for side in (-1, 1)])
+    known, labels = np.array([0, 1, 30, 31]), torch.tensor([0, 0, 1, 1])
+    weights = kneighbors_graph(x, 5)
+    weights = weights.maximum(weights.T)
+    scale = diags_array(np.asarray(weights.sum(0)).ravel() ** -0.5)
+    found = uses.spread(scale @ weights @ scale, known, labels, 2)
+    theirs = LabelSpreading(kernel=lambda a, b: weights.toarray(), alpha=0.8, max_iter=400, tol=0)
+    given = np.full(60, -1)
+    given[known] = labels
+    with warnings.catch_warnings(action="ignore"):  # of no convergence: no change is below 0
+        distributions = theirs.fit(x, given).label_distributions_
+    shares = found / found.sum(1, keepdims=True)
+    assert (shares.argmax(1) == distributions.argmax(1)).mean() > 0.95
+    assert np.abs(shares - distributions).max() < 0.1  # ours weighs classes alike
+
+
+def test_a_graph_has_the_nearest_neighbours(monkeypatch):
+    few = [some[:60] for some in (vb.load("digits").train, vb.load("digits").test)]
+    monkeypatch.setattr(uses, "parts_of", lambda dataset: (few[0], few[1], few[1]))
+    settings = uses.LABELS | {"graph_components": 8, "neighbours": 3}
+    monkeypatch.setattr(uses, "LABELS", settings)
+    edges, near = uses.graph.__wrapped__("digits", 0, of_codes=False)
+    assert edges.shape == (60, 60)
+    assert near.shape == (60, 3)
+    edges = edges.toarray()
+    assert np.allclose(edges, edges.T)
+    assert (edges.diagonal() == 0).all()
+    assert ((edges > 0).sum(1) >= 3).all()
+    assert np.linalg.eigvalsh(edges).max() == pytest.approx(1)  # of a normalized graph
+    components = PCA(8, random_state=0).fit(uses.flat(few[0]))
+    x, y = (components.transform(uses.flat(some)) for some in few)
+    expected = np.linalg.norm(y[:, None] - x, axis=2).argsort(1)[:, :3]
+    assert (np.sort(near) == np.sort(expected)).mean() > 0.98
+
+
+def test_a_distance_that_is_usual_for_its_length_scores_0():
+    lengths = np.array([100.0, 200.0, 400.0, 800.0])
+    usual = 3 * lengths**0.7, lengths
+    assert uses.given_length(3 * 300**0.7, 300.0, usual) == pytest.approx(0, abs=1e-9)
+    assert uses.given_length(6 * 300**0.7, 300.0, usual) == pytest.approx(math.log(2))
