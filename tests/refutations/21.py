@@ -38,7 +38,7 @@ REFUTATIONS = [
         "claim": "A VAE of codes and labels makes use of images without labels.",
         "says": "Images without labels have no share in the loss.",
         "change": ("train_classifier(1)(test)", "train_classifier(0)(test)"),
-        "falls": 'assert stand_in or errors["M1+M2"] < min(list(errors.values())[:3]) - 1.5',
+        "falls": 'assert stand_in or errors["M1+M2"] < min(list(errors.values())[:3]) - 1',
     },
     {
         "claim": "The class is a cause of the codes, by which a label reaches a cluster.",
@@ -47,7 +47,7 @@ REFUTATIONS = [
             "self.decoder(torch.cat([z, y], 1))",
             "self.decoder(torch.cat([z, 0 * y], 1))",
         ),
-        "falls": 'assert stand_in or errors["M1+M2"] < min(list(errors.values())[:3]) - 1.5',
+        "falls": 'assert stand_in or errors["M1+M2"] < min(list(errors.values())[:3]) - 1',
     },
 ]
 
@@ -62,6 +62,6 @@ NEUTRAL = [
         "claim": "Another seed makes M1+M2 better than pixels, too.",
         "says": "Another order of the images, and so other labels.",
         "change": ("torch.manual_seed(0)\norder, labels", "torch.manual_seed(7)\norder, labels"),
-        "holds": 'assert stand_in or errors["M1+M2"] < errors["pixels + logistic regression"]',
+        "holds": 'assert stand_in or errors["M1+M2"] < errors["pixels + logistic regression"] - 4',
     },
 ]
