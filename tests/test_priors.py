@@ -243,7 +243,7 @@ def test_what_does_not_fit_is_said_in_a_sentence():
         (lambda: priors.Subspace([0, 2], priors.Mixture()), "dimensions: expected a mask"),
         (
             lambda: priors.Subspace([False] * 3, priors.Mixture()),
-            "dimensions: expected a mask, .* one that is true",
+            "dimensions: expected a mask that is true for one",
         ),
         (lambda: priors.Subspace(FIRST, priors.Mixture(1)).fit(z), r"z: .* \[codes, 2\]"),
         (lambda: priors.Subspace(FIRST, priors.Mixture), "prior: expected a prior such as"),
@@ -308,9 +308,9 @@ def test_priors_without_a_density_and_models_of_several_levels_are_refused():
     data = vb.load("digits").binarized()
     ladder = vb.ladder_vae((1, 8, 8), latent_dims=(2, 2), hidden=(8, 8))
     prior = priors.Mixture(1).fit(torch.randn(10, 2))
-    with pytest.raises(ValueError, match="prior: expected None for a model with several levels"):
+    with pytest.raises(ValueError, match="prior: expected one with log_prob, for a model"):
         vb.log_likelihood(ladder, data.test[:2], draws=2, prior=prior, progress=False)
     matching = priors.FlowMatching(width=8).fit(torch.randn(20, 2), steps=1, progress=False)
     model = vb.dense_vae((1, 8, 8), latent_dim=2)
-    with pytest.raises(ValueError, match="prior: expected a prior with log_prob"):
+    with pytest.raises(ValueError, match="prior: expected one with log_prob"):
         vb.log_likelihood(model, data.test[:2], draws=2, prior=matching, progress=False)

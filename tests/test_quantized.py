@@ -258,7 +258,6 @@ def test_grids_of_other_shapes(codes, grid):
         (lambda: vb.interpolate(tiny(), *torch.rand(2, 1, 8, 8)), "model"),
         (lambda: vb.sample_density(tiny(), torch.rand(20, 1, 8, 8)), "model"),
         (lambda: vb.vq_vae((1, 28, 28), (7.0, 7.0)), "codes"),
-        (lambda: tiny().__class__(*networks(), image_shape=(1, 8, 8), latent_dim=5), "latent_dim"),
         (lambda: tiny(words=3).sample(2, prior=Autoregressive((2, 2), 3)), "prior"),
         (lambda: Autoregressive(4, 3), "grid"),
         (lambda: Autoregressive((2, 0), 3), "grid"),
@@ -279,10 +278,6 @@ def test_errors_name_the_argument(call, named):
 
 def likelihood_under(other):
     return vb.log_likelihood(tiny(), torch.rand(2, 1, 8, 8), prior=other, progress=False)
-
-
-def networks():
-    return tiny().encoder, tiny().decoder
 
 
 @pytest.mark.parametrize(

@@ -230,7 +230,7 @@ def test_a_mixture_finds_the_codes_that_a_gaussian_misses():
 def test_a_density_that_cannot_be_fitted_is_refused():
     with pytest.raises(ValueError, match=r"^kind: expected one of mixture, kernel, got 'cubist'"):
         vb.sample_density(MODEL, DATA.test, kind="cubist")
-    with pytest.raises(ValueError, match=r"^components: expected at most 3, as many as images"):
+    with pytest.raises(ValueError, match=r"^images: expected at least 5, for components=4"):
         vb.sample_density(MODEL, DATA.test[:3], components=4)
     with pytest.raises(ValueError, match=r"^n: "):
         vb.sample_density(MODEL, DATA.test, 0)

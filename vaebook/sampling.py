@@ -18,7 +18,7 @@ from vaebook.models.likelihoods import ImageBatch
 from vaebook.models.networks import Codes, eval_mode
 from vaebook.models.quantized import need_vectors
 from vaebook.models.vae import VAE
-from vaebook.priors.fitted import draw_gaussians, fit_gaussians
+from vaebook.priors.fitted import Mixture
 
 __all__ = [
     "Posterior", "decode", "embed", "interpolate", "posterior", "reconstruct", "sample_density",
@@ -130,7 +130,7 @@ def sample_density(
     sec. 4). The density is scikit-learn's, of a `kind`: a ``"mixture"`` of so many `components`,
     Gaussians with full covariances; or a ``"kernel"`` at each code, Gaussian, as wide as Scott's
     rule has it, which is best in few dimensions. ``vaebook.priors.Mixture`` keeps the fitted
-    mixture. Raises a ValueError for another kind, or fewer images than components.
+    mixture. Raises a ValueError for another kind, or too few images.
 
     >>> import vaebook as vb
     >>> model, x = vb.dense_vae((1, 8, 8), latent_dim=2), torch.rand(20, 1, 8, 8)
@@ -144,9 +144,9 @@ def sample_density(
     one_of("kind", kind, "mixture", "kernel")
     z = sample_posterior(model, images, seed)
     if kind == "mixture":
-        if len(z) < components:
-            raise wrong("components", f"at most {len(z)}, as many as images", components)
-        return draw_gaussians(fit_gaussians(z, components, seed), n, seed)
+        if len(z) < (least := max(components, z.shape[1] + 1)):
+            raise wrong("images", f"at least {least:,}, for {components=} and this model", len(z))
+        return Mixture(components).fit(z, seed=seed).sample(n, seed)
     kernels = KernelDensity(bandwidth="scott").fit(z.double().numpy())
     return torch.from_numpy(kernels.sample(n, random_state=seed % 2**32)).float()
 

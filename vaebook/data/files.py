@@ -166,9 +166,8 @@ class _Listing(NamedTuple):
 def _splits(folder: Path) -> list[_Listing]:
     """List the training and perhaps the held-out pictures, or all as training ones."""
     named = [entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."]
-    if not {"train", "training"} & {entry.name.lower() for entry in named}:
-        return [_listing(folder)]
-    listings = {entry.name: _listing(entry) for entry in named}
+    divided = {"train", "training"} & {entry.name.lower() for entry in named}
+    listings = {entry.name: _listing(entry) for entry in named if divided}
     held = {name.lower(): name for name, listing in listings.items() if listing.pictures}
     train = next((held[name] for name in ("train", "training") if name in held), None)
     if train is None:

@@ -50,8 +50,7 @@ def diagnose(model: VAE, images: Any, *, seed: int = 0) -> Diagnosis:
     `images` is what `as_images` takes, or a DataLoader; a few thousand are enough, and the time
     grows with the square of their number. One code is drawn for each from `seed`; q(z) is the even
     mixture of their posteriors: the mutual information cannot exceed the logarithm of their number.
-    Images that do not fit the model raise a ValueError, and so does a `VQVAE`, which is certain of
-    its codes.
+    Images that do not fit raise a ValueError, and so does a `VQVAE`, which is certain of its codes.
 
     >>> import vaebook as vb
     >>> found = diagnose(vb.dense_vae((1, 8, 8), latent_dim=2), torch.rand(50, 1, 8, 8))

@@ -68,11 +68,9 @@ def log_likelihood(
     (10,)
     """
     positive(draws=draws)
-    if prior is not None and isinstance(model, LadderVAE):
-        raise wrong("prior", "None for a model with several levels of codes", prior)
-    if prior is not None and not hasattr(prior, "log_prob"):
-        raise wrong("prior", "a prior with log_prob, which this one lacks", prior)
     if prior is not None:
+        if isinstance(model, LadderVAE) or not hasattr(prior, "log_prob"):
+            raise wrong("prior", "one with log_prob, for a model with one level of codes", prior)
         model.check_prior(prior)
     images = prepare(images, model.image_shape, model.device)
     chunk = max(ELEMENTS // (BATCH * math.prod(model.image_shape)), 1)

@@ -15,7 +15,6 @@ from vaebook.checks import is_whole, wrong
 Codes = Float[Tensor, "batch latent"]
 Maps = Float[Tensor, "_ _ _ _"]  # batch × channels × height × width, before or after a layer
 
-MOST_BLOCKS = 100  # in a row: more would be built for minutes, and never trained
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "softplus": nn.Softplus, "tanh": nn.Tanh,
     "gelu": nn.GELU,
@@ -65,8 +64,8 @@ class Encoder(nn.Module):
 
 def residual_blocks(count: Any) -> int:
     """Return how many residual blocks are asked for, or raise a ValueError."""
-    if not (is_whole(count, least=0) and count <= MOST_BLOCKS):
-        raise wrong("residual", f"a whole number from 0 to {MOST_BLOCKS}", repr(count))
+    if not (is_whole(count, least=0) and count <= 100):  # more would be built for minutes
+        raise wrong("residual", "a whole number from 0 to 100", repr(count))
     return int(count)
 
 

@@ -4,6 +4,7 @@ Chapter *Codes that are words* trains one.
 """
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -97,7 +98,8 @@ class VQVAE(VAE):
     such numbers, and raises a ValueError for any that is no word. As a prior it takes
     ``vaebook.priors.Autoregressive``. Paths and grids of codes, which are for vectors, raise a
     ValueError. `networks` are an encoder to maps and a decoder as `vq_vae` builds them, which
-    begins with the codebook; `commitment` is at least 0; the other arguments are those of `VAE`.
+    begins with the codebook; `commitment` is at least 0; `image_shape` and `likelihood` are as for
+    `VAE`.
 
     >>> import vaebook as vb
     >>> model = vb.vq_vae((1, 8, 8), codebook=16, width=4)
@@ -108,11 +110,9 @@ class VQVAE(VAE):
     decoder: nn.Sequential
 
     def __init__(self, *networks: nn.Module, commitment: float = 0.25, **options: Any) -> None:
-        super().__init__(*networks, **options)
         at_least_0(commitment=commitment)
-        if self.latent_dim != math.prod(self.codebook.grid):
-            wanted = f"one for each place of a grid of {self.codebook.grid}"
-            raise wrong("latent_dim", wanted, self.latent_dim)
+        places = math.prod(networks[1][0].grid)  # type: ignore[index]
+        super().__init__(*networks, latent_dim=places, **options)
         self.commitment = float(commitment)
 
     @property
@@ -150,10 +150,7 @@ class VQVAE(VAE):
         return QuantizedOutput(params.to(x.dtype), words.to(x.dtype), kls)
 
     def draw(self, x: Tensor, draws: int, *, path_only: bool = False) -> Draws:
-        """Return the log-densities at so many draws, which are all the same.
-
-        Raises a ValueError for `path_only`, because no gradient passes through words.
-        """
+        """Return the log-densities at so many draws, all alike; a ValueError for `path_only`."""
         if path_only:
             raise wrong("path_only", "False for codes that are words", True)
         params, z, kls = self(x)
@@ -242,22 +239,17 @@ def vq_vae(
         up += [nn.BatchNorm2d(into), nn.LeakyReLU()]
         up.append(nn.ConvTranspose2d(into, out, 4, 2, 1, bias=False))
     decoder = nn.Sequential(Codebook(int(codebook), int(dim), grid), *up)
-    return VQVAE(
-        nn.Sequential(*down), decoder, image_shape=shape, latent_dim=math.prod(grid),
-        commitment=commitment, likelihood=likelihood,
-    )  # fmt: skip
+    options = {"commitment": commitment, "likelihood": likelihood}
+    return VQVAE(nn.Sequential(*down), decoder, image_shape=shape, **options)
 
 
 def as_grid(shape: ImageShape, codes: Any) -> tuple[tuple[int, int], int]:
     """Return rows and columns of the grid, and how often sides are halved on the way to it."""
     sides = shape[1:]
-    try:
-        rows, columns = (side // 4 for side in sides) if codes is None else codes
-    except (TypeError, ValueError):
-        rows = columns = 0
-    if is_whole(rows) and is_whole(columns):
-        halvings = (sides[0] // int(rows)).bit_length() - 1
-        if halvings > 0 and sides == (rows << halvings, columns << halvings):
-            return (int(rows), int(columns)), halvings
+    grid = [side // 4 for side in sides] if codes is None else codes
+    if isinstance(grid, Sequence) and all(map(is_whole, grid)):
+        for halvings in range(1, min(sides).bit_length()):
+            if [side / 2**halvings for side in sides] == [*grid]:
+                return (int(grid[0]), int(grid[1])), halvings
     wanted = f"rows and columns that are {sides[0]} and {sides[1]} halved as often, once or more"
     raise wrong("codes", wanted, repr(codes))

@@ -41,19 +41,6 @@ def _fitted(prior: Any, part: Any) -> Any:
     return part
 
 
-def fit_gaussians(codes: Codes, components: int, seed: int) -> Any:
-    """Return scikit-learn's mixture of Gaussians with full covariances, fitted to codes."""
-    from sklearn.mixture import GaussianMixture
-
-    return GaussianMixture(components, random_state=seed % 2**32).fit(codes.double().numpy())
-
-
-def draw_gaussians(mixture: Any, n: int, seed: int) -> Codes:
-    """Draw codes from scikit-learn's mixture, which returns them sorted by component."""
-    drawn, _ = mixture.set_params(random_state=seed % 2**32).sample(n)
-    return torch.from_numpy(np.random.default_rng(seed % 2**32).permutation(drawn)).float()
-
-
 class Mixture:
     """A mixture of Gaussians with full covariances, scikit-learn's; with one, a plain Gaussian.
 
@@ -73,6 +60,8 @@ class Mixture:
 
     def fit(self, z: Any, *, seed: int = 0) -> "Mixture":
         """Fit the Gaussians to codes, such as `sample_posterior` gives of training images."""
+        from sklearn.mixture import GaussianMixture
+
         codes = as_codes(z)
         least = max(self.components, codes.shape[1] + 1)
         if len(codes) < least:
@@ -81,7 +70,8 @@ class Mixture:
         rank = torch.linalg.matrix_rank((codes - codes.mean(0)).double(), rtol=1e-7)
         if rank < codes.shape[1]:
             raise wrong("z", f"codes that fill all {codes.shape[1]} dimensions", f"{rank} filled")
-        self.mixture = fit_gaussians(codes, self.components, as_seed(seed))
+        mixture = GaussianMixture(self.components, random_state=as_seed(seed) % 2**32)
+        self.mixture = mixture.fit(codes.double().numpy())
         return self
 
     def log_prob(self, z: Any) -> LogDensities:
@@ -93,7 +83,10 @@ class Mixture:
     def sample(self, n: int = 64, seed: int = 0) -> Codes:
         """Draw `n` codes, the same again for the same `seed`."""
         positive(n=n)
-        return draw_gaussians(_fitted(self, self.mixture), n, as_seed(seed))
+        seed = as_seed(seed) % 2**32
+        drawn, _ = _fitted(self, self.mixture).set_params(random_state=seed).sample(n)
+        mixed = np.random.default_rng(seed).permutation(drawn)  # which come sorted by component
+        return torch.from_numpy(mixed).float()
 
 
 class Subspace:
@@ -112,8 +105,7 @@ class Subspace:
     def __init__(self, dimensions: Any, prior: Any) -> None:
         mask = np.asarray(dimensions).copy()
         if mask.dtype != bool or mask.ndim != 1 or not mask.any():
-            wanted = "a mask, true or false for each dimension, with one that is true"
-            raise wrong("dimensions", wanted, mask)
+            raise wrong("dimensions", "a mask that is true for one dimension or more", mask)
         if isinstance(prior, type) or not hasattr(prior, "fit"):
             raise wrong("prior", "a prior such as Mixture()", prior)
         self.dimensions, self.prior = torch.from_numpy(mask), prior

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 from vaebook.checks import is_whole, positive, wrong
 from vaebook.models.networks import Codes
-from vaebook.models.quantized import check_words
+from vaebook.models.quantized import Words, check_words
 from vaebook.priors.fitted import CPU, LogDensities, Trained, _fitted, as_codes
 from vaebook.training.devices import seeded
 
-Words = Int[Tensor, "batch places"]
 Logits = Float[Tensor, "batch some words"]
 
 
@@ -42,9 +41,8 @@ class Window(nn.Module):
         self.first = nn.EmbeddingBag(size * (words + 1), width, mode="sum")
         nn.init.normal_(self.first.weight, std=size**-0.5)
         self.place = nn.Parameter(torch.zeros(rows * columns, width))
-        self.layers = nn.Sequential(
-            nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, words)
-        )
+        hidden, last = nn.Linear(width, width), nn.Linear(width, words)
+        self.layers = nn.Sequential(nn.GELU(), hidden, nn.GELU(), last)
 
     def forward(self, words: Words, some: slice = slice(None)) -> Logits:
         """Return the logits of the words of some places, given those before them."""
@@ -83,8 +81,7 @@ class Autoregressive(Trained):
     def ready(self, codes: Codes) -> tuple[Words, dict[str, Tensor]]:
         """Return words as whole numbers."""
         if codes.numel() < self.codebook:
-            wanted = f"at least as many words as codebook={self.codebook}"
-            raise wrong("z", wanted, f"{codes.numel()} in all")
+            raise wrong("z", f"{self.codebook} words or more, for as many to learn", codes.numel())
         return self.as_words(codes), {}
 
     def as_words(self, z: Any, name: str = "z") -> Words:
@@ -100,11 +97,9 @@ class Autoregressive(Trained):
     @torch.no_grad()
     def log_prob(self, z: Any) -> LogDensities:
         """Return the logarithm of the probability of each code, in nats."""
-        network, found = _fitted(self, self.network), []
-        for words in self.as_words(z).split(1000):
-            costs = F.cross_entropy(network(words).transpose(1, 2), words, reduction="none")
-            found.append(-costs.double().sum(1))
-        return torch.cat(found)
+        network, parts = _fitted(self, self.network), self.as_words(z).split(1000)
+        costs = [F.cross_entropy(network(z).mT, z, reduction="none").double() for z in parts]
+        return -torch.cat(costs).sum(1)
 
     @torch.no_grad()
     def conditional(self, words: Any, place: int) -> Float[Tensor, "batch words"]:
