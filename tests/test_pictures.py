@@ -171,8 +171,26 @@ def test_links_show_each_picture_once(tmp_path):
     (folder / "b" / "loop.png").symlink_to("loop.png")
     with one_warning(r"1 files that are no pictures by their names: loop\.png"):
         data = vb.load(folder)
-    assert len(data.train) == 4
+    assert len(data.train) == len(data.files) == 4
     assert data.train.labels.tolist() == [0, 0, 1, 1]
+
+
+def test_the_files_are_those_of_the_training_images_in_their_order(tmp_path):
+    names = ["a/10.png", "a/9.png", "a/b.png", "a-b/1.png", "b/1.png"]
+    for number, name in enumerate(names):
+        save(tmp_path / "train" / name, seed=number)
+        save(tmp_path / "test" / name, seed=10 + number)
+    (tmp_path / "train" / "a" / "11.png").write_bytes(b"no picture")
+    (tmp_path / "train" / "c").symlink_to("b", target_is_directory=True)
+    with one_warning("skipped 1 unreadable pictures"):
+        data = vb.load(tmp_path)
+    assert sorted(f.relative_to(tmp_path / "train").as_posix() for f in data.files) == sorted(names)
+    for number, file in enumerate(data.files):
+        alone = tmp_path / f"alone {number}"
+        (alone / file.name).parent.mkdir()
+        (alone / file.name).write_bytes(file.read_bytes())
+        assert vb.load(alone).train.pixels.equal(data.train.pixels[number : number + 1])
+    assert vb.load("digits").files == ()
 
 
 def test_a_class_keeps_its_name_beside_a_link_to_it(tmp_path):

@@ -37,6 +37,7 @@ class Dataset:
     classes: tuple[str, ...]  #: names of the labels
     source: str  #: where the pixels come from, in one line that is fit to be shown on a page
     stand_in: bool = False  #: whether they replace others that could not be had
+    files: tuple[Path, ...] = ()  #: of a folder of pictures, those that `train` was read from
 
     @property
     def image_shape(self) -> ImageShape:
@@ -137,7 +138,7 @@ def _dataset(name: str, origin: str, splits: list[Images], classes: Any, size: S
 
 
 def _load_path(given: str | os.PathLike[str], size: Size) -> Dataset:
-    path, classes = user_path("name_or_path", given), tuple[str, ...]()
+    path, classes, files = user_path("name_or_path", given), tuple[str, ...](), tuple[Path, ...]()
     if not os.fspath(given).strip():  # which pathlib takes for the current folder
         raise wrong("name_or_path", f"a path or one of {', '.join(NAMES)}", repr(given))
     if path.is_file():
@@ -145,13 +146,14 @@ def _load_path(given: str | os.PathLike[str], size: Size) -> Dataset:
     elif splits := read_splits(path):
         origin = "a folder of .npz archives"
     elif path.is_dir():
-        splits, classes, skipped = read_folder(path, size)
+        splits, classes, files, skipped = read_folder(path, size)
         origin = f"a folder of pictures{f' ({skipped:,} unreadable)' if skipped else ''}"
     elif given == path.name and not path.suffix:  # looks like a name
         raise wrong("name_or_path", f"a path or one of {', '.join(NAMES)}", repr(given))
     else:
         raise FileNotFoundError(f"{path}: expected an .npz archive or a folder, got nothing there")
-    return _dataset(printable(path.resolve().name), origin, splits, classes, size)
+    data = _dataset(printable(path.resolve().name), origin, splits, classes, size)
+    return replace(data, files=files)
 
 
 def _find(name: str, root: Path, download: bool) -> tuple[list[Images], str]:

@@ -89,8 +89,8 @@ def read_splits(folder: Path) -> list[Images]:
     return [] if missing else [read_archive(file) for file in files]
 
 
-def read_folder(folder: Path, size: Size) -> tuple[list[Images], tuple[str, ...], int]:
-    """Return training and perhaps test images, the classes, and how many pictures were skipped.
+def read_folder(folder: Path, size: Size) -> tuple[list[Images], tuple[str, ...], Any, int]:
+    """Return training and perhaps test images, classes, training files, and how many were skipped.
 
     Pictures lie flat or in class folders, below ``train`` and ``test`` (or ``val``, ``dev``, …, in
     any case) where there is a ``train``, and become RGB unless all are grey. A few unreadable ones
@@ -125,7 +125,8 @@ def read_folder(folder: Path, size: Size) -> tuple[list[Images], tuple[str, ...]
     told = {f"skipped {skipped}": unreadable, f"left out {left_out}": others, first: paged}
     for warning in (text for text, files in told.items() if files):
         warnings.warn(f"{folder}: {warning}", stacklevel=4)
-    return images, tuple(classes), len(unreadable)
+    read = tuple(file for file in splits[0].pictures if file in pictures)
+    return images, tuple(classes), read, len(unreadable)
 
 
 def _read_pictures(

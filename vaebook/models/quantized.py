@@ -28,8 +28,8 @@ Words = Int[Tensor, "batch places"]
 class Codebook(nn.Module):
     """The vectors that words stand for: means of the encoder's outputs that are nearest to them.
 
-    In training they are moving averages (van den Oord et al. 2017, app. A.1). A word that is hardly
-    used any more takes half of a frequent one, beside whose vector it goes on (Linde et al. 1980).
+    In training they are moving averages (van den Oord et al. 2017, app. A.1). A word hardly used for
+    50 steps takes half of a frequent one, beside whose vector it goes on (Linde et al. 1980).
     """
 
     vectors: Float[Tensor, "words dim"]
@@ -158,10 +158,9 @@ class VQVAE(VAE):
         found = likelihood, prior, torch.zeros_like(prior), z
         return Draws(*(part.expand(draws, *part.shape) for part in found))
 
-    def draw_prior(self, n: int, **how: Any) -> Codes:
+    def draw_prior(self, n: int, dtype: Any = None, **how: Any) -> Codes:
         """Draw `n` codes from the uniform prior, in float32, whatever the `dtype`."""
-        how |= {"dtype": torch.float32}
-        return torch.randint(len(self.codebook.counts), (n, self.latent_dim), **how)
+        return torch.randint(len(self.codebook.counts), (n, self.latent_dim), **how).float()
 
     def take(self, z: Codes) -> Codes:
         """Return codes on the model's device; fewer digits would change words."""

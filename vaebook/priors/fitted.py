@@ -28,8 +28,7 @@ def as_codes(z: Any, latent: int | None = None, name: str = "z") -> Codes:
     codes = as_tensor(z, name).detach().float().cpu()
     if codes.ndim != 2 or not codes.numel() or codes.shape[1] != (latent or codes.shape[1]):
         raise wrong(name, f"codes of shape [codes, {latent or 'latent'}]", tuple(codes.shape))
-    if not codes.isfinite().all():
-        odd = int((~codes.isfinite()).any(1).sum())
+    if odd := int((~codes.isfinite()).any(1).sum()):
         raise wrong(name, "finite codes", f"{odd:,} of {len(codes):,} with NaN or infinity")
     return codes
 
@@ -84,9 +83,8 @@ class Mixture:
         """Draw `n` codes, the same again for the same `seed`."""
         positive(n=n)
         seed = as_seed(seed) % 2**32
-        drawn, _ = _fitted(self, self.mixture).set_params(random_state=seed).sample(n)
-        mixed = np.random.default_rng(seed).permutation(drawn)  # which come sorted by component
-        return torch.from_numpy(mixed).float()
+        z, _ = _fitted(self, self.mixture).set_params(random_state=seed).sample(n)  # in order
+        return torch.from_numpy(np.random.default_rng(seed).permutation(z)).float()
 
 
 class Subspace:
