@@ -28,8 +28,8 @@ Words = Int[Tensor, "batch places"]
 class Codebook(nn.Module):
     """The vectors that words stand for: means of the encoder's outputs that are nearest to them.
 
-    In training they are moving averages (van den Oord et al. 2017, app. A.1). A word hardly used for
-    50 steps takes half of a frequent one, beside whose vector it goes on (Linde et al. 1980).
+    In training they are moving averages (van den Oord et al. 2017, app. A.1). A word hardly used
+    for 50 steps takes half of a frequent one, beside whose vector it goes on (Linde et al. 1980).
     """
 
     vectors: Float[Tensor, "words dim"]
