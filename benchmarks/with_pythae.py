@@ -39,7 +39,7 @@ class Decoder(BaseDecoder):
         return ModelOutput(reconstruction=self.decoder(z).sigmoid())
 
 
-def trainer_of(ours, images, batch_size):
+def trainer_of(ours, images, batch_size, lr=1e-3, seed=8):
     """Return a trainer of a model's layers for one epoch."""
     logging.disable(logging.INFO)  # it tells much
     config = VAEConfig(ours.image_shape, ours.latent_dim, reconstruction_loss="bce")
@@ -49,7 +49,7 @@ def trainer_of(ours, images, batch_size):
         model,
         BaseDataset(pixels, torch.zeros(len(pixels))),
         training_config=BaseTrainerConfig(
-            output_dir=FOLDER.name, num_epochs=1, learning_rate=1e-3,
+            output_dir=FOLDER.name, num_epochs=1, learning_rate=lr, seed=seed,
             per_device_train_batch_size=batch_size,
         ),
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vaebook.checks import above_0, as_seed, at_least_0, choose, is_whole, positive, wrong
+from vaebook.checks import above_0, as_seed, choose, is_whole, positive, wrong
 from vaebook.data.images import Images, batch_bounds, minibatches, prepare
 from vaebook.models.vae import VAE, check_networks
 from vaebook.objectives import NegativeELBO, Objective
@@ -23,9 +23,9 @@ from vaebook.training.devices import fastest, measuring, pick_device, provenance
 from vaebook.training.history import History, Row, Score, sums
 from vaebook.training.listeners import Callback, Function, Listener, Run
 from vaebook.training.optimizers import NAMES, Maker, Optimizers
+from vaebook.training.schedules import Rate, as_schedule
 from vaebook.training.teams import ALONE, Team, join, shared_loss
 
-Rate = float | Callable[[float], float]
 ELBO = NegativeELBO()
 PRECISIONS = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
 ONE = "a batch of 1; a larger batch_size or drop_last helps"
@@ -62,7 +62,7 @@ def fit(
         of steps that are done, 0 to 1: an objective may have a method ``at``, which returns
         the objective for a step.
     lr
-        The learning rate, or a function of the fraction that is done, such as
+        The learning rate, or a function of the fraction that is done, such as `OneCycle` or
         ``lambda done: 1e-3 * (1 - done)``. By default 1e-3, and with an optimizer of your own its
         own.
     optimizer, clip
@@ -242,19 +242,6 @@ def judge(
 def tell(listeners: list[Listener], what: str, run: Run) -> bool:
     """Tell all listeners what has happened; return whether one of them ends the training."""
     return any([getattr(listener, what)(run) for listener in listeners])  # noqa: C419 (all)
-
-
-def as_schedule(lr: Rate | None) -> Callable[[float], float | None]:
-    """Return the learning rate as a function of the fraction of the steps that are done."""
-    if lr is None:
-        return lambda done: None
-
-    def rate_at(done: float) -> float:
-        at_least_0(lr=(rate := lr(done) if callable(lr) else lr))
-        return rate
-
-    rate_at(0.0)
-    return rate_at
 
 
 def check_choices(model: Any, objective: Any, optimizer: Any, clip: Any, precision: Any) -> None:
