@@ -11,12 +11,12 @@ REFUTATIONS = [
         "claim": "More than 60 % of the codebook are in use.",
         "says": "Rare words are not revived.",
         "change": (
-            "model = vb.vq_vae(data.image_shape, codebook=64)",
+            "model = vb.vq_vae(data.image_shape, codebook=size)",
             "from vaebook.models import quantized\n"
             "quantized.DEAD = 0.0\n"
-            "model = vb.vq_vae(data.image_shape, codebook=64)",
+            "model = vb.vq_vae(data.image_shape, codebook=size)",
         ),
-        "falls": "assert data.stand_in or used > 0.6 * 64",
+        "falls": "assert data.stand_in or used > 0.6 * size",
     },
     {
         "claim": "Revived words keep the codebook in use: 20 points more of it.",
@@ -50,9 +50,9 @@ REFUTATIONS = [
         "claim": "The file is as long as the prior predicts, within 2 %.",
         "says": "Both sides take uniform probabilities.",
         "change": (
-            "prior = Autoregressive((rows, columns), codebook=64)",
-            "prior = Autoregressive((rows, columns), codebook=64)\n"
-            "prior.conditional = lambda z, i: torch.full((len(z), 64), 1 / 64)",
+            "prior = Autoregressive((rows, columns), codebook=size)",
+            "prior = Autoregressive((rows, columns), codebook=size)\n"
+            "prior.conditional = lambda z, i: torch.full((len(z), size), 1 / size)",
         ),
         "falls": "assert abs(written / predicted - 1) < 0.02",
     },
@@ -107,6 +107,6 @@ NEUTRAL = [
             "return torch.special.entr(shares).sum().exp().item()",
             "return 2 ** (torch.special.entr(shares).sum() / math.log(2)).item()",
         ),
-        "holds": "assert data.stand_in or used > 0.6 * 64",
+        "holds": "assert data.stand_in or used > 0.6 * size",
     },
 ]
