@@ -68,7 +68,7 @@ GOALS = {
         {"pythae": 3, "pythae's defaults": 2, "recipe": 3}, {"pythae": 4, "recipe": 4},
     ),
     "dense": Task(
-        105.6, {"batch_size": 128, "peak": 8e-3, "warmup": 0.0, "epochs": 4}, {"recipe": 11},
+        105.6, {"batch_size": 256, "peak": 1.2e-2, "warmup": 0.0, "epochs": 4}, {"recipe": 11},
         {"recipe": 12},
     ),
     "Kuzushiji, 128 dimensions": Task(

@@ -61,6 +61,9 @@ TRIED = {
         {"epochs": epochs, "batch_size": size, "peak": peak, "warmup": warmup}
         for epochs, size, peak in [(3, 64, 8e-3), (4, 128, 8e-3), (4, 128, 1.2e-2)]
         for warmup in (0.0, 0.3)
+    ] + [
+        {"epochs": epochs, "batch_size": size, "peak": peak, "warmup": 0.0}
+        for epochs, size, peak in [(3, 128, 8e-3), (3, 256, 1.2e-2), (4, 256, 1.2e-2)]
     ],
     "Kuzushiji, 128 dimensions": [
         {"epochs": epochs, "batch_size": 32, "peak": 4e-3, "warmup": warmup}
