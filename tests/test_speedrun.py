@@ -34,7 +34,8 @@ def test_an_arrival_is_when_the_mean_over_seeds_is_at_the_target():
         ([(2, 105)], [(20, 110), (30, 105.6)], []),  # 15 times sooner
         ([(3, 105)], [(20, 110), (30, 105.6)], ["dense: 12 times sooner than recipe"]),
         ([(2, 106)], [(20, 110), (30, 105.6)], ["dense: 12 times sooner than recipe"]),
-        ([(2, 105)], [(20, 110), (30, 108)], []),  # who never arrives is beaten
+        ([(2, 105)], [(20, 110), (30, 108)], []),  # did not arrive in 15 times as long
+        ([(3, 105)], [(20, 110), (30, 108)], ["dense: 12 times sooner than recipe"]),
     ],
 )
 def test_a_claim_is_missed_when_the_factor_is_too_small_or_the_target(ours, peers, missed):

@@ -10,18 +10,18 @@ Rate = float | Callable[[float], float]
 
 @dataclass(frozen=True)
 class OneCycle:
-    """A learning rate that rises to a peak and falls to 0 (Smith & Topin 2019).
+    """A learning rate that rises to a peak and falls to 0, after Smith & Topin 2019.
 
     It goes in straight lines, from a 25th of the `peak` to the peak over the fraction `rise` of the
-    training, and then down. So a training may take long steps, which alone would not settle, and
-    ends with short ones: the same loss in fewer epochs, which have to be known at the start.
-    Raises a ValueError for a peak or a rise that is none. Chapter *From minutes to a second*
-    compares it with a rate that stays.
+    training, and then to 0; momentum stays. `fit` calls it before each step with the fraction of
+    steps that are done. A run that resumes with other `epochs` is elsewhere on the line. Raises a
+    ValueError for a peak or a rise that is none. Chapter *From minutes to a second* compares it
+    with rates that stay.
 
     Parameters
     ----------
     peak
-        The highest rate; for Adam four times that of a rate that stays is a good first try.
+        The highest rate; for Adam try 4e-3 and 8e-3 first.
     rise
         The fraction of the training before the peak, above 0 and below 1.
 
