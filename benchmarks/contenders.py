@@ -78,10 +78,10 @@ class Pictures(MNIST):
         self.transform, self.target_transform = ToTensor(), None
 
 
-def recipe_epochs(network, images, batch_size, workers, test=None):
+def recipe_epochs(model, images, batch_size, workers, test=None):
     """Train as most tutorials do, without end; yield after each epoch the test loss, if any."""
     device = vb.pick_device()
-    model = NETWORKS[network](images.image_shape).to(device)
+    model.to(device)
     optimizer = torch.optim.Adam(model.parameters())
     options = dict(batch_size=batch_size, num_workers=workers, pin_memory=device.type == "cuda")
     train = DataLoader(Pictures(images), shuffle=True, **options)
@@ -105,7 +105,8 @@ def recipe_epochs(network, images, batch_size, workers, test=None):
 
 def recipe(network, images, batch_size, workers=0, test=None):
     """Run one epoch of the recipe, with a test pass if there are images for it."""
-    epochs = recipe_epochs(network, images, batch_size, workers, test)
+    model = NETWORKS[network](images.image_shape)
+    epochs = recipe_epochs(model, images, batch_size, workers, test)
     started = time.perf_counter()
     next(epochs)
     return since(started)

@@ -235,7 +235,7 @@ def time_to_loss(sizes, data, network):
     done, losses = [], []
     workers = best_workers(network, data.train)
     torch.manual_seed(0)
-    recipe = recipe_epochs(network, train, 128, workers, data.test)
+    recipe = recipe_epochs(NETWORKS[network](data.image_shape), train, 128, workers, data.test)
     started = time.perf_counter()
     while not losses or (losses[-1] > target and done[-1] < sizes.cap):
         losses.append(next(recipe))

@@ -36,10 +36,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # a script sees only its own
 import numpy as np
 import pandas as pd
 import torch
-from torch.utils.data import DataLoader
 
 import vaebook as vb
-from benchmarks.contenders import Pictures, apart, best_workers, negative_elbo, since
+from benchmarks.contenders import apart, best_workers, recipe_epochs, since
 from benchmarks.run import provenance
 from experiments.soon import MIDDLE, TASKS, how
 
@@ -126,24 +125,9 @@ def by_pythae(model, images, epochs, task, seed, lr=1e-3, batch_size=128):
 
 def by_recipe(model, images, epochs, task, seed):
     """Train as most tutorials do."""
-    device = vb.pick_device()
-    model.to(device)
-    optimizer = torch.optim.Adam(model.parameters())
     torch.manual_seed(seed)
-    workers = best_workers_for(task)
-    train = DataLoader(
-        Pictures(images), batch_size=128, shuffle=True, num_workers=workers,
-        pin_memory=device.type == "cuda",
-    )  # fmt: skip
-    for epoch in range(1, epochs + 1):
-        shown = 0.0
-        for x, _ in train:
-            loss = negative_elbo(model, x.to(device))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            shown += loss.item() * len(x)
-        yield epoch
+    endless = recipe_epochs(model, images, 128, best_workers_for(task))
+    yield from (epoch for epoch, _ in zip(range(1, epochs + 1), endless, strict=False))
 
 
 @cache

@@ -276,6 +276,11 @@ def test_errors_name_the_argument(call, named):
         call()
 
 
+@pytest.mark.parametrize("codes", [(7, 7), [7, 7], np.array([7, 7])])
+def test_a_grid_may_be_any_row_of_two_numbers(codes):
+    assert vb.vq_vae((1, 28, 28), codes, width=4).latent_dim == 49
+
+
 def likelihood_under(other):
     return vb.log_likelihood(tiny(), torch.rand(2, 1, 8, 8), prior=other, progress=False)
 

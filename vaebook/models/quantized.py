@@ -4,7 +4,7 @@ Chapter *Codes that are words* trains one.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -245,10 +245,10 @@ def vq_vae(
 def as_grid(shape: ImageShape, codes: Any) -> tuple[tuple[int, int], int]:
     """Return rows and columns of the grid, and how often sides are halved on the way to it."""
     sides = shape[1:]
-    grid = [side // 4 for side in sides] if codes is None else codes
-    if isinstance(grid, Sequence) and all(map(is_whole, grid)):
+    grid = [*codes] if isinstance(codes, Iterable) else [s // 4 for s in sides if codes is None]
+    if all(map(is_whole, grid)):
         for halvings in range(1, min(sides).bit_length()):
-            if [side / 2**halvings for side in sides] == [*grid]:
+            if [side / 2**halvings for side in sides] == grid:
                 return (int(grid[0]), int(grid[1])), halvings
     wanted = f"rows and columns that are {sides[0]} and {sides[1]} halved as often, once or more"
     raise wrong("codes", wanted, repr(codes))
