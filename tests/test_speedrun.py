@@ -126,3 +126,11 @@ def test_nothing_is_missing(capsys):
     before = (RESULTS / "soon.json").read_bytes()
     assert soon.main([]) == 0
     assert (RESULTS / "soon.json").read_bytes() == before
+
+
+def test_the_committed_race_says_what_its_rows_say():
+    table, _ = speedrun.verdict(vb.results("speedrun.csv"))
+    told = pd.DataFrame(vb.results("speedrun.json")["arrivals"])
+    pd.testing.assert_frame_equal(table, told, check_dtype=False, atol=0.01, rtol=0.003)
+    settings = vb.results("speedrun.json")["settings"]
+    assert settings == {task: soon.MIDDLE | goal.setting for task, goal in speedrun.GOALS.items()}
