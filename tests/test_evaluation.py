@@ -13,6 +13,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.utils.data import DataLoader, TensorDataset
 
 import vaebook as vb
+from vaebook.evaluation import likelihood
 from vaebook.training.devices import measuring
 
 REAL = os.environ.get("VAEBOOK_DATA", "nowhere")  # what the tests were started with
@@ -333,3 +334,14 @@ def test_bits_per_dimension(channels, side, bits):
     assert vb.bits_per_dimension(nats, shape) == pytest.approx(bits)
     # A density of 1 over [0, 1] is a probability of 1/256 for each level: 8 bits.
     assert vb.bits_per_dimension(0.0, shape, density=True) == 8
+
+
+def test_codes_are_decoded_in_parts_of_a_bounded_size(monkeypatch):
+    monkeypatch.setattr(likelihood, "ELEMENTS", 30 * 64)
+    model, sizes = vb.dense_vae((1, 8, 8), latent_dim=2, hidden=(4,)), []
+    model.decoder.register_forward_hook(lambda _, given, __: sizes.append(len(given[0])))
+    for images, parts in ((3, [30, 30, 15]), (1, [25]), (150, 25 * [100] + 25 * [50])):
+        sizes.clear()
+        x = torch.rand(images, 1, 8, 8).round()
+        vb.log_likelihood(model, x, draws=25, progress=False)
+        assert sizes == parts

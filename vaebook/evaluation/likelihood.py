@@ -16,10 +16,11 @@ from vaebook.checks import ImageShape, positive, wrong
 from vaebook.data.images import Images, as_images, batch_bounds, minibatches, prepare
 from vaebook.models.ladder import LadderVAE
 from vaebook.models.vae import VAE
+from vaebook.speed.kernels import lent
 from vaebook.training.devices import measuring
 from vaebook.training.progress import Progress
 
-ELEMENTS, BATCH = 2**22, 100  # pixels that are decoded at once, of so many images
+ELEMENTS, BATCH = 2**20, 100  # pixels that are decoded at once, of so many images
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,12 @@ def log_likelihood(
     """Estimate log p(x) of images by importance sampling from q(z|x), in nats per image.
 
     The logarithm of the mean of `draws` weights p(x, z) / q(z|x) (Burda et al. 2016, eq. 8), for
-    any likelihood; of a `ConditionalVAE`, log p(x|y). It is never above log p(x) in expectation,
-    and how far it stays below depends on the encoder: raise `draws`, with which memory does not
-    grow, until it rises no more. `prior` is one of ``vaebook.priors`` that has a density, in the
-    place of N(0, I); not for a `LadderVAE`, whose levels have priors of their own. `images` is what
-    `as_images` takes, or a DataLoader; pixels in between black and white have no likelihood under a
-    Bernoulli model: see `Images.binarized`. A ValueError says what does not fit.
+    any likelihood; of a `ConditionalVAE`, log p(x|y). In expectation it is at most log p(x), and
+    the encoder decides how far below: raise `draws`, with which memory does not grow, until it
+    rises no more. `prior` is one of ``vaebook.priors`` that has a density, in the place of N(0, I);
+    not for a `LadderVAE`, whose levels have priors of their own. `images` is what `as_images`
+    takes, or a DataLoader; pixels between black and white have no likelihood under a Bernoulli
+    model: see `Images.binarized`. A ValueError says what does not fit.
 
     >>> import vaebook as vb
     >>> data = vb.load("digits").binarized()
@@ -73,11 +74,11 @@ def log_likelihood(
             raise wrong("prior", "one with log_prob, for a model with one level of codes", prior)
         model.check_prior(prior)
     images = prepare(images, model.image_shape, model.device)
-    chunk = max(ELEMENTS // (BATCH * math.prod(model.image_shape)), 1)
+    size = len(images) * (1 if isinstance(images, Images) else BATCH)
+    chunk = max(ELEMENTS // (min(BATCH, size) * math.prod(model.image_shape)), 1)
     counts = [min(chunk, draws - start) for start in range(0, draws, chunk)]
-    batches = batch_bounds(len(images), BATCH) if isinstance(images, Images) else images
-    bar, found = Progress(len(batches) * len(counts), enabled=progress), []
-    with measuring(model, seed), closing(bar):
+    bar, found = Progress(len(batch_bounds(size, BATCH)) * len(counts), enabled=progress), []
+    with measuring(model, seed), lent(model), closing(bar):
         for x, labels, _ in minibatches(images, BATCH, device=model.device):
             given, total = model.given(labels), torch.full((len(x),), -math.inf).double()
             for count in counts:
@@ -85,8 +86,7 @@ def log_likelihood(
                 if prior is not None:
                     density = prior.log_prob(drawn.z.flatten(0, 1)).unflatten(0, (count, len(x)))
                     drawn = drawn._replace(prior=density.to(x))
-                more = drawn.log_weights.cpu().double().logsumexp(0)
-                total = torch.logaddexp(total, more)
+                total = torch.logaddexp(total, drawn.log_weights.cpu().double().logsumexp(0))
                 bar.step()
             found.append(total - math.log(draws))
     return LogLikelihood(torch.cat(found).numpy(), draws)
