@@ -67,8 +67,9 @@ alone: $(STAMP) ## run each notebook alone, in an empty folder (30 minutes)
 lab: $(STAMP) ## open the notebooks in JupyterLab
 	$(VENV)/bin/jupyter lab book
 
-bench: $(VENV)/.bench ## measure the speed of training against its peers
+bench: $(VENV)/.bench ## measure speed and memory against peers (half an hour)
 	$(PY) benchmarks/run.py
+	$(PY) benchmarks/uses.py
 
 gpu: $(VENV)/.bench ## all that waits for a GPU, in ten minutes: tests, speed, three chapters
 	$(PY) benchmarks/gpu.py

@@ -13,11 +13,10 @@ from vaebook.plot import PALETTE, STYLE
 # What makes a row another one, where several sections add to one list.
 SETTINGS = {
     "speed": ("network", "contender", "batch_size", "image_size", "images"),
-    "time_to_loss": ("network", "contender"),
 }
 ORDER = (
     "provenance", "data", "ceiling", "flop_per_image", "speed", "test_pass", "growth",
-    "time_to_loss", "other", "precision", "tried", "import", "cuda",
+    "precision", "tried", "import", "cuda",
 )  # fmt: skip
 NAMES = {
     "vaebook": "vaebook", "float32": "vaebook in float32", "loop": "hand-written loop",
@@ -90,7 +89,7 @@ def show(report):
     for key in ("ceiling", "flop_per_image", "test_pass", "precision", "import"):
         if key in report:
             print(f"{key}: {json.dumps(report[key])}")
-    for key in ("growth", "time_to_loss", "other", "cuda"):
+    for key in ("growth", "cuda"):
         for row in report.get(key, []):
             print(f"{key}: {json.dumps(row)}")
     for row in report.get("tried", []):

@@ -18,9 +18,8 @@ Two networks: conv, the convolutional VAE with 128 latent dimensions, and dense,
 
 Sections: ceiling (operations per image, and the machine's matrix products), speed (all contenders,
 5 repeats), batches (over batch sizes, 2 repeats), image_sizes (2 repeats), test_pass, growth (time
-and memory, on random pixels, the faster of 2 runs), other (evaluation, sampling),
-time_to_loss_conv, time_to_loss_dense, precision, tried (other formulations of the step), import,
-cuda (only on a GPU). All of them take about twenty minutes on two CPU cores.
+and memory, on random pixels, the faster of 2 runs), precision, tried (other formulations of the
+step), import, cuda (only on a GPU). All of them take about twenty minutes on two CPU cores.
 
 It prints a table and writes vaebook/results/speed-{cpu,cuda}.json and
 benchmarks/speed-{cpu,cuda}.png.

@@ -5,11 +5,8 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -23,16 +20,11 @@ from benchmarks.contenders import (
     apart,
     best_workers,
     recipe,
-    recipe_epochs,
     since,
     timed,
     with_test_pass,
 )
-
-# The test losses to be reached: the cost that a published notebook reports for its convolutional
-# network on MNIST, and the test loss of PyTorch's own example, whose layers these are, after 10
-# epochs.
-TARGETS = {"conv": 99.20, "dense": 105.55}
+from benchmarks.uses import fresh, peak_memory
 
 
 @dataclass(frozen=True)
@@ -50,8 +42,6 @@ class Sizes:
     epochs: int = 10
     growth: tuple[int, ...] = (1000, 3000, 10_000, 30_000, 60_000)
     growth_epochs: tuple[int, ...] = (1, 2, 4, 8)
-    cap: float = 160.0  # seconds to reach a target, after which no epoch begins
-    draws: int = 500
     seeds: tuple[int, ...] = (0, 1, 2)
     steps: int = 2560  # images that a formulation sees in each repeat
     compiled: bool = True  # whether torch.compile is among the formulations
@@ -61,8 +51,8 @@ class Sizes:
 FULL = Sizes()
 QUICK = Sizes(
     data="digits", images=64, headline=(16,), batches=(16, 32), sides=((32, 32),),
-    repeats=1, few=1, test_pass=64, epochs=1, growth=(32,), growth_epochs=(1,), cap=1.0,
-    draws=2, seeds=(0,), steps=32, product=64, compiled=False,
+    repeats=1, few=1, test_pass=64, epochs=1, growth=(32,), growth_epochs=(1,),
+    seeds=(0,), steps=32, product=64, compiled=False,
 )  # fmt: skip
 
 
@@ -182,12 +172,9 @@ def growth(sizes, data):
     least = sizes.growth[min(1, len(sizes.growth) - 1)]
     plan = [(count, 1) for count in sizes.growth]
     plan += [(least, epochs) for epochs in sizes.growth_epochs if epochs > 1]
-    rows, root = {}, Path(__file__).parents[1]
+    rows = {}
     for count, epochs in plan * sizes.few:
-        job = f"from benchmarks import sections; print(sections.grown({count}, {epochs}))"
-        command = [sys.executable, "-c", job]
-        answer = subprocess.run(command, check=True, cwd=root, stdout=subprocess.PIPE, text=True)
-        row = json.loads(answer.stdout)
+        row = fresh(f"sections.grown({count}, {epochs})")
         print("  {images:,} images, {epochs} epochs: {seconds:.2f} s".format(**row))
         # The least of the runs: whatever disturbs one only adds to it.
         rows[count, epochs] = min(row, rows.get((count, epochs), row), key=lambda r: r["seconds"])
@@ -203,79 +190,6 @@ def grown(count, epochs):
     vb.fit(model, images, epochs=epochs, progress=False)
     row = {"images": count, "epochs": epochs, "seconds": since(started)}
     return json.dumps(row | {"peak_memory_mib": peak_memory()})
-
-
-def peak_memory():
-    """Return the most memory of the device, or the resident set's, in MiB; None if unknown."""
-    if torch.cuda.is_available():
-        return round(torch.cuda.max_memory_allocated() / 2**20)
-    try:
-        status = Path("/proc/self/status").read_text("utf-8")
-    except OSError:
-        return None
-    return round(int(status.split("VmHWM:")[1].split()[0]) / 1024)
-
-
-def time_to_loss(sizes, data, network):
-    """Time how long training takes until the loss of the test images is at a target."""
-    train, target, found = data.train[: sizes.test_pass], TARGETS[network], {}
-    torch.manual_seed(0)
-    model = NETWORKS[network](data.image_shape)
-    done, losses = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        options = dict(checkpoint=Path(folder) / "state", resume=True, progress=False)
-        while not losses or (losses[-1] > target and done[-1] < sizes.cap):
-            history = vb.fit(
-                model, train, epochs=len(losses) + 1, validation=data.test, **options
-            )  # an epoch more, from where it stopped
-            losses.append(history.last()["loss"])
-            done.append(sum(row["seconds"] for row in history.rows))
-    found["vaebook"] = reached(target, done, losses)
-
-    done, losses = [], []
-    workers = best_workers(network, data.train)
-    torch.manual_seed(0)
-    recipe = recipe_epochs(NETWORKS[network](data.image_shape), train, 128, workers, data.test)
-    started = time.perf_counter()
-    while not losses or (losses[-1] > target and done[-1] < sizes.cap):
-        losses.append(next(recipe))
-        done.append(since(started))
-    found["recipe"] = reached(target, done, losses)
-    shared = {"network": network, "target": target}
-    return {"time_to_loss": [shared | {"contender": who} | row for who, row in found.items()]}
-
-
-def reached(target, done, losses):
-    """Return the seconds after the first epoch whose test loss is at the target, or after all."""
-    last = next((i for i, loss in enumerate(losses) if loss <= target), None)
-    end = -1 if last is None else last
-    note = f"not reached within {done[-1]:.0f} s" if last is None else ""
-    return {
-        "seconds": done[end], "reached": last is not None, "test_loss": losses[end],
-        "epochs": len(done[:end]) + 1, "note": note,
-    }  # fmt: skip
-
-
-def other(sizes, data):
-    """Time importance-weighted evaluation and sampling with the convolutional network."""
-    model = NETWORKS["conv"](data.image_shape).to(vb.pick_device()).eval()
-    images = data.test[: sizes.draws]
-    jobs = {
-        "importance-weighted draws": (
-            len(images) * sizes.draws,
-            lambda: vb.log_likelihood(model, images, draws=sizes.draws),
-        ),
-        "sampled images": (20 * sizes.draws, lambda: model.sample(20 * sizes.draws)),
-    }
-    rows = []
-    for what, (count, job) in jobs.items():
-        seconds = []
-        for _ in range(1 + sizes.few):
-            started = time.perf_counter()
-            job()
-            seconds.append(since(started))
-        rows.append({"what": what, "per_second": count / statistics.median(seconds[1:])})
-    return {"other": rows}
 
 
 def precision(sizes, data):
@@ -369,7 +283,6 @@ def cuda(sizes, data):
 
 SECTIONS = {
     "ceiling": ceiling, "speed": speed, "batches": batches, "image_sizes": image_sizes,
-    "test_pass": test_pass, "growth": growth, "other": other,
-    **{f"time_to_loss_{network}": partial(time_to_loss, network=network) for network in TARGETS},
-    "precision": precision, "tried": tried, "import": imports, "cuda": cuda,
+    "test_pass": test_pass, "growth": growth, "precision": precision,
+     "tried": tried, "import": imports, "cuda": cuda,
 }  # fmt: skip

@@ -39,11 +39,16 @@ class Decoder(BaseDecoder):
         return ModelOutput(reconstruction=self.decoder(z).sigmoid())
 
 
+def model_of(ours):
+    """Return pythae's VAE of a model's layers."""
+    config = VAEConfig(ours.image_shape, ours.latent_dim, reconstruction_loss="bce")
+    return VAE(config, Encoder(ours.encoder), Decoder(ours.decoder))
+
+
 def trainer_of(ours, images, batch_size, lr=1e-3, seed=8):
     """Return a trainer of a model's layers for one epoch."""
     logging.disable(logging.INFO)  # it tells much
-    config = VAEConfig(ours.image_shape, ours.latent_dim, reconstruction_loss="bce")
-    model = VAE(config, Encoder(ours.encoder), Decoder(ours.decoder))
+    model = model_of(ours)
     pixels = vb.data.to_pixels(images.pixels, "cpu")
     trainer = BaseTrainer(
         model,

@@ -1,5 +1,6 @@
 """The benchmark: what it counts, what it compares, and the file it leaves."""
 
+import itertools
 import json
 import math
 import os
@@ -14,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import vaebook as vb
-from benchmarks import contenders, report, run, sections, steps, versions
+from benchmarks import contenders, report, run, sections, steps, uses, versions
 
 COMMITTED = Path(__file__).parents[1] / "vaebook" / "results" / "speed-cpu.json"
 KEYS = {
@@ -23,8 +24,6 @@ KEYS = {
         "images_per_second", "vaebook_is", "share_of_ceiling",
     },
     "growth": {"images", "epochs", "seconds", "peak_memory_mib"},
-    "time_to_loss": {"network", "contender", "target", "seconds", "reached"},
-    "other": {"what", "per_second"},
     "tried": {"step", "batch_size", "milliseconds", "relative", "note"},
 }  # fmt: skip
 SINGLE = {
@@ -145,24 +144,60 @@ def test_the_recipe_sees_the_same_pixels():
     torch.testing.assert_close(shown, images.pixels / 255)
 
 
-@pytest.mark.parametrize(("losses", "second", "is_reached"), [
-    ([9, 5, 4], 2, True), ([9, 8, 5.1], 3, False),
-])  # fmt: skip
-def test_the_time_to_a_loss_is_that_of_the_first_epoch_below(losses, second, is_reached):
-    row = sections.reached(5, [1, 2, 3], losses)
-    assert (row["seconds"], row["epochs"], row["reached"]) == (second, second, is_reached)
-    assert bool(row["note"]) is not is_reached
+def in_this_process(module, monkeypatch):
+    names = {"sections": sections, "uses": uses}
+    monkeypatch.setattr(module, "apart", lambda _, work, *given: work(*given))
+    monkeypatch.setattr(module, "fresh", lambda call: json.loads(eval(call, names)))
+
+
+def check_uses(found):
+    assert found.keys() == {"provenance", "data", "uses", "memory"}
+    rows = {(row["what"], row["contender"]): row for row in found["uses"]}
+    assert len(rows) == 2 * len(uses.USES)
+    for what, contender in rows:
+        ours, row = rows[what, "vaebook"], rows[what, contender]
+        pairs = zip(ours["seconds"], row["seconds"], strict=True)
+        ratio = statistics.median(theirs / mine for mine, theirs in pairs)
+        assert row["vaebook_is"] == pytest.approx(ratio, 1e-3)
+    assert {row["contender"] for row in found["memory"]} == {*uses.WEIGHED}
+    for row in found["memory"]:
+        assert row["before_mib"] <= row["peak_memory_mib"]
+    return rows
+
+
+def test_the_uses_of_a_model_are_measured_and_kept(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("pythae")
+    in_this_process(uses, monkeypatch)
+    assert uses.main(["--quick", "--output", str(tmp_path)]) == 0
+    (path,) = tmp_path.glob("uses-*.json")
+    check_uses(json.loads(path.read_text("utf-8")))
+    assert "log p(x), pythae" in capsys.readouterr().out
+
+
+def test_both_estimate_the_same_log_likelihood():
+    pytest.importorskip("pythae")
+    sizes = uses.Sizes("digits", images=640, judged=10, draws=500)
+    values = {name: [] for name in ("vaebook", "pythae")}
+    for name, seed in itertools.product(values, range(3)):
+        values[name].append(uses.used(name, "log p(x)", sizes, seed)[1])
+    means = [statistics.mean(runs) for runs in values.values()]
+    assert means[0] == pytest.approx(means[1], abs=0.1)
+    assert values["vaebook"][0] != values["vaebook"][1]
+
+
+def test_the_committed_uses():
+    rows = check_uses(vb.results("uses-cpu.json"))
+    both = [rows["log p(x)", name]["values"] for name in ("vaebook", "pythae")]
+    spread = math.hypot(*map(statistics.stdev, both))
+    assert abs(statistics.mean(both[0]) - statistics.mean(both[1])) < 3 * spread
+    assert len(both[0]) >= 5
 
 
 def test_a_quick_run_writes_the_report_and_keeps_other_sections(tmp_path, monkeypatch, capsys):
     pytest.importorskip("pythae")
     monkeypatch.setattr(contenders, "WORKERS", {"conv": 0, "dense": 0})
     # What takes a fresh process, in this one.
-    monkeypatch.setattr(sections, "apart", lambda _, work, *given: work(*given))
-    monkeypatch.setitem(
-        sections.SECTIONS, "growth",
-        lambda *_: {"growth": [json.loads(sections.grown(32, 1))]},
-    )  # fmt: skip
+    in_this_process(sections, monkeypatch)
     monkeypatch.setattr(sections.subprocess, "run", lambda *_, **__: None)
     assert run.main(["--quick", "--output", str(tmp_path)]) == 0
     (path,) = tmp_path.glob("speed-*.json")
@@ -173,9 +208,9 @@ def test_a_quick_run_writes_the_report_and_keeps_other_sections(tmp_path, monkey
         assert row["images_per_second"] == pytest.approx(row["images"] / row["seconds"][0], 1e-3)
     assert plt.imread(picture).std() > 0
 
-    assert run.main(["--quick", "--output", str(tmp_path), "--sections", "other"]) == 0
+    assert run.main(["--quick", "--output", str(tmp_path), "--sections", "growth"]) == 0
     again = json.loads(path.read_text("utf-8"))
-    assert again.pop("other") != first.pop("other")
+    assert again.pop("growth") != first.pop("growth")
     assert again == first
     assert "images/s" in capsys.readouterr().out
 
