@@ -20,7 +20,8 @@ from make_notebooks import BOOK, CACHE, chapters, read
 from nbclient import NotebookClient
 
 ONE_AFTER_THE_OTHER = ["01-a-first-vae", "02-inside-the-latent-space"]  # the second reads models
-MEASURES_SPEED = "18-from-minutes-to-a-second"  # and wants the machine for itself: the build's
+# These want the machine for themselves: the build's.
+MEASURE_SPEED = ["18-from-minutes-to-a-second", "81-how-fast-a-step-can-be"]
 MOST_AT_ONCE = 4  # for the sake of memory
 
 _one_writer = Lock()  # because the cache is a database
@@ -59,7 +60,7 @@ def execute_all(jobs, cache, timeout, at_once):
 def main():
     """Run the chapters of the book, those first that take long."""
     config = yaml.safe_load((BOOK.parent / "_config.yml").read_text(encoding="utf-8"))
-    others = [n for n in reversed(chapters()) if n not in [*ONE_AFTER_THE_OTHER, MEASURES_SPEED]]
+    others = [n for n in reversed(chapters()) if n not in ONE_AFTER_THE_OTHER + MEASURE_SPEED]
     jobs = [ONE_AFTER_THE_OTHER, *([name] for name in others)]
     paths = [[BOOK / f"{name}.md" for name in job] for job in jobs]
     at_once = min(MOST_AT_ONCE, os.cpu_count() or 1)

@@ -44,6 +44,16 @@ TRIED = {
         {"batch_size": 128}, {"batch_size": 128, "peak": 1e-2},
         {"warmup": 0.3}, {"warmup": 0.5, "rise": 0.4}, {"warmup": 0.5, "peak": 8e-3},
         {"warmup": 0.5, "batch_size": 128, "peak": 1e-2},
+    ] + [
+        {"batch_size": 96, "warmup": 0.5, "peak": peak} for peak in (6e-3, 8e-3, 1e-2)
+    ] + [
+        {"batch_size": 96, "warmup": 0.5, "peak": 8e-3} | other for other in (
+            {"warmup": 0.3}, {"rise": 0.4}, {"betas": "0.8 0.9"}, {"betas": "0.85 0.95"},
+            {"betas": "0.9 0.95"},
+        )
+    ] + [
+        {"batch_size": 128, "warmup": 0.5, "peak": 8e-3, "betas": betas}
+        for betas in ("0.8 0.95", "0.8 0.9")
     ],
     "conv, 2 dimensions": [
         {"warmup": 0.0}, {"warmup": 0.5}, {"warmup": 0.0, "peak": 4e-3},
@@ -63,7 +73,10 @@ TRIED = {
         for warmup in (0.0, 0.3)
     ] + [
         {"epochs": epochs, "batch_size": size, "peak": peak, "warmup": 0.0}
-        for epochs, size, peak in [(3, 128, 8e-3), (3, 256, 1.2e-2), (4, 256, 1.2e-2)]
+        for epochs, size, peak in [
+            (3, 128, 8e-3), (3, 256, 1.2e-2), (4, 256, 1.2e-2), (3, 192, 8e-3), (3, 192, 1.2e-2),
+            (3, 192, 1.6e-2), (5, 384, 1.4e-2), (5, 512, 1.6e-2), (6, 512, 1.2e-2),
+        ]
     ],
     "Kuzushiji, 128 dimensions": [
         {"epochs": epochs, "batch_size": 32, "peak": 4e-3, "warmup": warmup}

@@ -39,7 +39,9 @@ def test_an_arrival_is_when_the_mean_over_seeds_is_at_the_target():
     ],
 )
 def test_a_claim_is_missed_when_the_factor_is_too_small_or_the_target(ours, peers, missed):
-    rows = pd.concat([frame(contender="vaebook", runs=[ours]), frame(runs=[peers])])
+    mine = frame(contender="vaebook", runs=[ours]).assign(epochs=4)
+    other = mine.assign(epochs=18, loss=100.0, seconds=0.1)  # of another length, which counts not
+    rows = pd.concat([mine, other, frame(runs=[peers])])
     table, found = speedrun.verdict(rows)
     assert found == missed
     assert list(table.contender) == ["vaebook", "recipe"]
