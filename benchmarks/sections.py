@@ -283,6 +283,6 @@ def cuda(sizes, data):
 
 SECTIONS = {
     "ceiling": ceiling, "speed": speed, "batches": batches, "image_sizes": image_sizes,
-    "test_pass": test_pass, "growth": growth, "precision": precision,
-     "tried": tried, "import": imports, "cuda": cuda,
+    "test_pass": test_pass, "growth": growth, "precision": precision, "tried": tried,
+    "import": imports, "cuda": cuda,
 }  # fmt: skip
