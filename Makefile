@@ -20,6 +20,7 @@ help: ## list the commands
 
 # Nothing of an earlier build may stay: it could hide a failure. The data come first, so that
 # no page holds a progress bar; without a network the chapters fall back on a stand-in.
+book: export IPYTHONDIR := $(CURDIR)/_build/ipython
 book: $(STAMP) ## run every chapter and build the pages into _build/html
 	rm -rf _build/html _build/.doctrees _build/.jupyter_cache _build/jupyter_execute book/runs
 	$(PY) -m vaebook data kmnist mnist cifar10 fashion_mnist || echo "Some chapters run on a stand-in."

@@ -24,6 +24,11 @@ ONE_AFTER_THE_OTHER = ["01-a-first-vae", "02-inside-the-latent-space"]  # the se
 MEASURE_SPEED = ["18-from-minutes-to-a-second", "81-how-fast-a-step-can-be"]
 MOST_AT_ONCE = 4  # for the sake of memory
 
+# Figures have twice the pixels of the page, for screens that have them, too. Every kernel of
+# `make book` reads this, and nothing from the user's own profile.
+KERNELS = BOOK.parent / "_build" / "ipython" / "profile_default" / "ipython_kernel_config.py"
+SHARPER = 'c.InlineBackend.figure_formats = {"retina"}\n'
+
 _one_writer = Lock()  # because the cache is a database
 
 
@@ -59,6 +64,8 @@ def execute_all(jobs, cache, timeout, at_once):
 
 def main():
     """Run the chapters of the book, those first that take long."""
+    KERNELS.parent.mkdir(parents=True, exist_ok=True)
+    KERNELS.write_text(SHARPER, encoding="utf-8")
     config = yaml.safe_load((BOOK.parent / "_config.yml").read_text(encoding="utf-8"))
     others = [n for n in reversed(chapters()) if n not in ONE_AFTER_THE_OTHER + MEASURE_SPEED]
     jobs = [ONE_AFTER_THE_OTHER, *([name] for name in others)]

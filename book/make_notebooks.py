@@ -62,7 +62,7 @@ TITLED = {"admonition", "topic", "sidebar", "epigraph", "margin"}
 FLAT = {"div", "grid", "tab-set"}
 ITEMS = {"card", "grid-item", "grid-item-card", "tab-item"}
 FOLDED = {"hide-cell", "hide-input", "remove-cell", "remove-input"}
-DROPPED = {"bibliography", "contents", "exercise-end", "tableofcontents"}
+DROPPED = {"bibliography", "contents", "exercise-end", "opening", "tableofcontents"}
 
 FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|:{3,})(?:\{(?P<name>[^}]+)\})?(?P<rest>.*)$")
 ROLE = re.compile(r"\{([a-zA-Z:_-]+)\}`([^`]+)`")
@@ -538,6 +538,7 @@ def add_outputs(made, name):
 
 def _tidy(output, number, alt):
     """Drop from an output what differs from run to run without meaning anything."""
+    width = output.get("metadata", {}).get("image/png", {}).get("width")
     if "metadata" in output:
         output.metadata = {}
     if output.output_type == "execute_result":
@@ -546,16 +547,21 @@ def _tidy(output, number, alt):
         text = re.sub(r" at 0x[0-9a-f]+", "", output.data["text/plain"])
         output.data["text/plain"] = text
     if "image/png" in output.get("data", {}):
-        kind, picture = _shrunk(base64.b64decode(output.data.pop("image/png")))
+        kind, picture = _shrunk(base64.b64decode(output.data.pop("image/png")), width)
         output.data[kind] = base64.b64encode(picture).decode()
     if alt and (kinds := [k for k in output.get("data", {}) if k.startswith("image/")]):
         output.metadata = {kind: {"alt": alt} for kind in kinds}
     return output
 
 
-def _shrunk(picture):
-    """Return the kind and bytes of a smaller picture: 64 colours, or JPEG if a third smaller."""
+def _shrunk(picture, width=None):
+    """Return the kind and bytes of a smaller picture: 64 colours, or JPEG if a third smaller.
+
+    A picture of twice the pixels that it is shown with is brought to its `width` on the page.
+    """
     image = Image.open(io.BytesIO(picture)).convert("RGB")
+    if width:
+        image = image.reduce(round(image.width / width))
     png, jpeg = io.BytesIO(), io.BytesIO()
     image.quantize(64, dither=Image.Dither.NONE).save(png, "PNG", optimize=True)
     image.save(jpeg, "JPEG", quality=80, optimize=True)

@@ -76,6 +76,15 @@ def test_code_cells_are_small(name):
     assert not lengths or statistics.median(lengths) < 8
 
 
+@pytest.mark.parametrize("name", [name for name in LESSONS if name < "80"])
+def test_chapter_begins_with_a_picture(name):
+    beginning = re.split(r"^## ", source(name), maxsplit=1, flags=re.MULTILINE)[0]
+    drawn = re.findall(r"^ +name: (fig-\S+)$", source(name), re.MULTILINE)
+    shown = re.findall(r"^```\{opening\} (\S+)$", beginning, re.MULTILINE)
+    assert set(shown) <= set(drawn)
+    assert shown or any(f"name: {figure}\n" in beginning for figure in drawn)
+
+
 @each_lesson
 def test_lesson_ends_with_takeaways(name):
     assert re.search(r"^## .*takeaways", source(name), re.MULTILINE | re.IGNORECASE)

@@ -79,6 +79,13 @@ def test_every_picture_has_a_text_in_its_place(pages):
     assert not found, "\n".join(found)
 
 
+def test_a_page_begins_with_the_picture_of_one_of_its_figures(pages):
+    openings = [(soup, place) for soup in pages.values() for place in soup.select(".opening")]
+    assert len(openings) > 10
+    for soup, place in openings:
+        assert place.img["src"] in [image["src"] for image in soup.select("figure img")]
+
+
 def test_no_page_shows_a_failure(pages):
     found = []
     failures = ".cell_output .traceback, .cell_output .error, .cell_output .stderr"

@@ -1,7 +1,13 @@
-"""Figures that read on a phone and load quickly.
+"""Figures that read on a phone and load quickly, and one of them at the top of its page.
 
 A figure scrolls before its lettering gets too small. Its file keeps 256 colours, of which few
 figures have more, and no transparency: a third of its size.
+
+A chapter whose first figure comes late shows the one that it leads to where it begins::
+
+    ```{opening} fig-NAME
+    A sentence that says what one sees, and where the page explains it.
+    ```
 """
 
 import io
@@ -11,9 +17,16 @@ from pathlib import Path
 from docutils import nodes
 from PIL import Image
 from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+from sphinx.writers.html5 import HTML5Translator
+
+logger = logging.getLogger(__name__)
 
 # Sheets of pictures have no lettering, and are better seen whole.
 SHEET = re.compile(r"^vb\.plot\.images\((?!.*labels=)", re.MULTILINE)
+
+HIGHEST = 360  # pixels, of a picture at the top of a page
 
 
 class scroller(nodes.General, nodes.Element):  # noqa: N801  docutils writes its nodes in lower case
@@ -35,7 +48,10 @@ class LetFiguresScroll(SphinxPostTransform):
     formats = ("html",)
 
     def run(self, **_):
-        """Wrap the pictures of figures."""
+        """Wrap the pictures of figures; leave the height of all to their width."""
+        for image in self.document.findall(nodes.image):
+            if "width" in image:
+                image.attributes.pop("height", None)
         for figure in self.document.findall(nodes.figure):
             cell = figure
             while cell is not None and cell.get("nb_element") != "cell_code":
@@ -46,7 +62,52 @@ class LetFiguresScroll(SphinxPostTransform):
                 path = Path(self.env.srcdir, image["uri"])
                 if image["uri"].endswith(".png") and path.exists():
                     with Image.open(path) as picture:
-                        image.replace_self(scroller("", image.copy(), drawn=picture.width))
+                        drawn = image.get("width", picture.width)
+                    image.replace_self(scroller("", image.copy(), drawn=drawn))
+
+
+class opening(nodes.container):  # noqa: N801
+    """A place for the picture of the figure `figure`, and a paragraph about it."""
+
+
+class Opening(SphinxDirective):
+    """Leave a place for a figure of the same page."""
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self):
+        """Return the place, with the paragraph in it."""
+        place = opening("", classes=["opening"], figure=self.arguments[0])
+        self.set_source_info(place)
+        place += self.parse_content_to_nodes()
+        return [place]
+
+
+class FillOpenings(SphinxPostTransform):
+    """Put the pictures into their places."""
+
+    default_priority = 185  # in their boxes
+    formats = ("html",)
+
+    def run(self, **_):
+        """Copy all of the figure but its caption, and so without its number."""
+        for place in self.document.findall(opening):
+            named = (f for f in self.document.findall(nodes.figure) if place["figure"] in f["ids"])
+            if figure := next(named, None):
+                parts = [part for part in figure if not isinstance(part, nodes.caption)]
+                place[:] = [part.deepcopy() for part in parts] + place.children
+                self._lower(place)
+            else:
+                logger.warning("no figure is called %s", place["figure"], location=place)
+
+    def _lower(self, place):
+        """Show a tall picture smaller, so that the text below it is seen, too."""
+        for image in place.findall(nodes.image):
+            path = Path(self.env.srcdir, image["uri"])
+            with Image.open(path) as picture:
+                width = int(image.get("width", picture.width))
+                image["width"] = str(min(width, HIGHEST * picture.width // picture.height))
 
 
 def shrink_pictures(app, error):
@@ -66,8 +127,11 @@ def shrink_pictures(app, error):
 
 
 def setup(app):
-    """Register the box, its transform and what follows the build with Sphinx."""
+    """Register the boxes, their transforms and what follows the build with Sphinx."""
     app.add_node(scroller, html=(_visit_scroller, _depart_scroller))
+    app.add_node(opening, html=(HTML5Translator.visit_container, HTML5Translator.depart_container))
+    app.add_directive("opening", Opening)
     app.add_post_transform(LetFiguresScroll)
+    app.add_post_transform(FillOpenings)
     app.connect("build-finished", shrink_pictures)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
