@@ -86,6 +86,16 @@ def test_a_page_begins_with_the_picture_of_one_of_its_figures(pages):
         assert place.img["src"] in [image["src"] for image in soup.select("figure img")]
 
 
+def test_a_dark_drawing_stands_beside_its_light_one(pages):
+    found = [image for soup in pages.values() for image in soup.select(".figure-scroll .only-dark")]
+    assert len(found) > 40
+    for image in found:
+        other = image.find_previous_sibling("img")
+        assert "only-light" in other["class"]
+        assert other["alt"] == image["alt"]
+        assert (SITE / "_images" / Path(image["src"]).name).exists()
+
+
 def test_no_page_shows_a_failure(pages):
     found = []
     failures = ".cell_output .traceback, .cell_output .error, .cell_output .stderr"
