@@ -76,8 +76,8 @@ GOALS = {
         {"recipe": 12}, (1, 6, 18),
     ),
     "Kuzushiji, 128 dimensions": Task(
-        255.0, {"batch_size": 32, "peak": 4e-3, "warmup": 0.5, "epochs": 2},
-        {"pythae": 6, "recipe": 6}, {},
+        255.0, {"batch_size": 32, "peak": 4e-3, "warmup": 0.5},
+        {"pythae": 4, "recipe": 4}, {}, (2,),
     ),
 }  # fmt: skip
 

@@ -80,8 +80,11 @@ TRIED = {
     ],
     "Kuzushiji, 128 dimensions": [
         {"epochs": epochs, "batch_size": 32, "peak": 4e-3, "warmup": warmup}
-        for epochs in (2, 3) for warmup in (0.0, 0.5)
-    ] + [{"epochs": 3, "warmup": 0.5}],
+        for epochs in (2, 3, 1) for warmup in (0.0, 0.5)
+    ] + [
+        {"epochs": 3, "warmup": 0.5}, {"warmup": 0.0, "batch_size": 32},
+        {"warmup": 0.0, "batch_size": 48},
+    ],
 }  # fmt: skip
 SEARCH = [{"task": task} | MIDDLE | other for task, tried in TRIED.items() for other in tried]
 
