@@ -9,7 +9,7 @@ import pytest
 from experiments import refute
 
 LISTS = Path(__file__).parent / "refutations"
-NUMBERS = [f"{number:02}" for number in (*range(1, 10), 19, 20)]
+NUMBERS = sorted(path.stem for path in LISTS.glob("[0-9][0-9].py"))
 AGAIN = "run `make refute`"
 
 each_chapter = pytest.mark.parametrize("number", NUMBERS)
@@ -30,9 +30,10 @@ def identity(row):
     )
 
 
-def test_every_list_is_of_a_chapter():
-    assert {path.stem for path in LISTS.glob("*.py")} >= set(NUMBERS)
-    assert all(list(refute.BOOK.glob(f"{path.stem}-*.md")) for path in LISTS.glob("*.py"))
+def test_most_chapters_have_a_list():
+    chapters = {path.stem[:2] for path in refute.BOOK.glob("[0-2][0-9]-*.md")} - {"00"}
+    assert set(NUMBERS) <= chapters
+    assert len(NUMBERS) > len(chapters) / 2
 
 
 @each_chapter
