@@ -561,7 +561,7 @@ def _shrunk(picture, width=None):
     """
     image = Image.open(io.BytesIO(picture)).convert("RGB")
     if width:
-        image = image.reduce(round(image.width / width))
+        image = image.reduce(max(1, round(image.width / width)))
     png, jpeg = io.BytesIO(), io.BytesIO()
     image.quantize(64, dither=Image.Dither.NONE).save(png, "PNG", optimize=True)
     image.save(jpeg, "JPEG", quality=80, optimize=True)

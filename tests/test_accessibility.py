@@ -78,7 +78,19 @@ def test_no_page_scrolls_sideways(browser, width, zoom):
     assert not found, "\n".join(found)
 
 
-@pytest.mark.every_page
+@pytest.mark.pages
+def test_a_dark_drawing_stands_on_the_page_without_a_frame(browser):
+    page = next(p for p in PAGES if p.name.startswith("07-"))
+    with browser.tab(dark=True) as tab:
+        tab.open(page.as_uri())
+        said = tab.run(
+            """(style => [style.padding, style.backgroundColor, style.display].join("; "))(
+                getComputedStyle(document.querySelector(".figure-scroll > .only-dark")))"""
+        )
+    assert said == "0px; rgba(0, 0, 0, 0); block"
+
+
+@pytest.mark.pages
 def test_no_page_is_heavy(browser):
     found = []
     for page in PAGES:

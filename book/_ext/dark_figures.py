@@ -1,7 +1,7 @@
 """Drawings for the dark theme.
 
 A plot on white glares on a dark page. Each figure that is a drawing gets a second picture, in which
-light and dark have changed places and every colour has kept its hue; the page shows the one that
+light and dark have changed places and colours have kept their hues; the page shows the one that
 suits its theme. Pictures of pictures (digits, photographs) mean what they show, and stay as they
 are, on a light card; so does a drawing whose caption speaks of light and dark.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from docutils import nodes
-from figures import scroller
+from figures import flattened, scroller
 from PIL import Image
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
@@ -69,9 +69,7 @@ def is_drawing(colours, counts):
 def darkened(path):
     """Write a drawing's dark picture beside it and return its path; return None for others."""
     with Image.open(path) as picture:
-        white = Image.new("RGBA", picture.size, "white")
-        flat = Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
-    packed = flat.quantize(256, dither=Image.Dither.NONE)
+        packed = flattened(picture).quantize(256, dither=Image.Dither.NONE)
     colours = np.array(packed.getpalette()).reshape(-1, 3)
     counts = np.array(packed.histogram()[: len(colours)])
     if not is_drawing(colours, counts):
@@ -94,13 +92,17 @@ class DrawInTheDark(SphinxPostTransform):
             (image,) = box.findall(nodes.image)
             if SPOKEN_OF.search(box.parent.astext()):
                 continue
-            if dark := darkened(Path(self.env.srcdir, image["uri"])):
+            path = Path(self.env.srcdir, image["uri"]).resolve()
+            if Path(self.app.outdir).parent not in path.parents:
+                continue  # a picture of the sources, among which nothing is written
+            if dark := darkened(path):
                 other = image.copy()
                 other["uri"] = Path(image["uri"]).with_name(dark.name).as_posix()
                 other["candidates"] = {"*": other["uri"]}
                 self.env.images.add_file(self.env.docname, other["uri"])
                 image["classes"] = [*image["classes"], "only-light"]
                 other["classes"] = [*other["classes"], "only-dark"]
+                other["loading"] = "lazy"  # not for those who read in the light
                 box += other
 
 

@@ -26,19 +26,52 @@ logger = logging.getLogger(__name__)
 # Sheets of pictures have no lettering, and are better seen whole.
 SHEET = re.compile(r"^vb\.plot\.images\((?!.*labels=)", re.MULTILINE)
 
-HIGHEST = 360  # pixels, of a picture at the top of a page
+HEAVY = 80_000  # bytes: a file with twice the pixels must not be heavier if half of them helps
+HIGHEST = 360  # pixels, of a picture at the top of a page, if its lettering allows
 
 
 class scroller(nodes.General, nodes.Element):  # noqa: N801  docutils writes its nodes in lower case
-    """A box in which a figure scrolls; `drawn` is the width it was drawn for, in pixels."""
+    """A box in which a figure scrolls: the width it was drawn for, in pixels, and its shape."""
 
 
 def _visit_scroller(self, node):
-    self.body.append(f'<div class="figure-scroll" style="--drawn: {node["drawn"]}px">')
+    style = f"--drawn: {node['drawn']}px; --shape: {node['shape']}"
+    self.body.append(f'<div class="figure-scroll" style="{style}">')
 
 
 def _depart_scroller(self, node):
     self.body.append("</div>\n")
+
+
+def flattened(picture):
+    """Return a picture without transparency, on white."""
+    white = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
+
+
+def packed(flat):
+    """Return the bytes of a picture with 256 colours."""
+    file = io.BytesIO()
+    flat.quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def lighten(path, width):
+    """Halve a heavy picture that has twice the pixels of its width, if that makes it lighter."""
+    if path.suffix != ".png" or not path.exists() or path.stat().st_size <= HEAVY:
+        return
+    with Image.open(path) as picture:
+        doubled, flat = picture.width >= 2 * width - 1, flattened(picture)
+    if doubled and len(whole := packed(flat)) > HEAVY:
+        half = flat.reduce(2)
+        if len(packed(half)) < len(whole):
+            half.save(path)
+
+
+def width_of(image, picture):
+    """Return the width that is given in pixels, or the picture's own."""
+    given = re.fullmatch(r"(\d+)(\.\d+)?(px)?", str(image.get("width", "")))
+    return int(given[1]) if given else picture.width
 
 
 class LetFiguresScroll(SphinxPostTransform):
@@ -50,8 +83,8 @@ class LetFiguresScroll(SphinxPostTransform):
     def run(self, **_):
         """Wrap the pictures of figures; leave the height of all to their width."""
         for image in self.document.findall(nodes.image):
-            if "width" in image:
-                image.attributes.pop("height", None)
+            if image.attributes.pop("height", None) and "width" in image:  # as a notebook has it
+                lighten(Path(self.env.srcdir, image["uri"]), int(image["width"]))
         for figure in self.document.findall(nodes.figure):
             cell = figure
             while cell is not None and cell.get("nb_element") != "cell_code":
@@ -59,11 +92,14 @@ class LetFiguresScroll(SphinxPostTransform):
             if cell is not None and SHEET.search(cell.children[0].astext()):
                 continue
             for image in list(figure.findall(nodes.image)):
+                if isinstance(image.parent, nodes.reference):
+                    continue  # a link holds a picture and nothing else
                 path = Path(self.env.srcdir, image["uri"])
                 if image["uri"].endswith(".png") and path.exists():
                     with Image.open(path) as picture:
-                        drawn = image.get("width", picture.width)
-                    image.replace_self(scroller("", image.copy(), drawn=drawn))
+                        drawn = width_of(image, picture)
+                        shape = f"{picture.width} / {picture.height}"
+                    image.replace_self(scroller("", image.copy(), drawn=drawn, shape=shape))
 
 
 class opening(nodes.container):  # noqa: N801
@@ -95,7 +131,8 @@ class FillOpenings(SphinxPostTransform):
         for place in self.document.findall(opening):
             named = (f for f in self.document.findall(nodes.figure) if place["figure"] in f["ids"])
             if figure := next(named, None):
-                parts = [part for part in figure if not isinstance(part, nodes.caption)]
+                words = nodes.caption, nodes.legend
+                parts = [part for part in figure if not isinstance(part, words)]
                 place[:] = [part.deepcopy() for part in parts] + place.children
                 self._lower(place)
             else:
@@ -105,8 +142,10 @@ class FillOpenings(SphinxPostTransform):
         """Show a tall picture smaller, so that the text below it is seen, too."""
         for image in place.findall(nodes.image):
             path = Path(self.env.srcdir, image["uri"])
+            if path.suffix not in (".png", ".jpg", ".jpeg") or not path.exists():
+                continue
             with Image.open(path) as picture:
-                width = int(image.get("width", picture.width))
+                width = width_of(image, picture)
                 image["width"] = str(min(width, HIGHEST * picture.width // picture.height))
 
 
@@ -118,12 +157,9 @@ def shrink_pictures(app, error):
         with Image.open(path) as picture:
             if picture.mode not in ("RGB", "RGBA"):
                 continue
-            white = Image.new("RGBA", picture.size, "white")
-            flat = Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
-        packed = io.BytesIO()
-        flat.quantize(256, dither=Image.Dither.NONE).save(packed, "PNG", optimize=True)
-        if packed.tell() < path.stat().st_size:
-            path.write_bytes(packed.getvalue())
+            small = packed(flattened(picture))
+        if len(small) < path.stat().st_size:
+            path.write_bytes(small)
 
 
 def setup(app):

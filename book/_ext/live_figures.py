@@ -233,7 +233,7 @@ def markup(name, alt, folder):
     """Return the HTML of a figure up to its caption; `folder` is where the still pictures are."""
     return (
         f'<figure class="live-figure" data-live="{name}">\n'
-        f'<img class="live-still" src="{folder}/{name}.png" alt="{alt}">\n'
+        f'<img class="live-still" loading="lazy" src="{folder}/{name}.png" alt="{alt}">\n'
         '<div class="live-stage" hidden></div>\n'
         f'<p class="live-help">{HELP[name]}</p>\n<p class="live-still-note">{STILL}</p>\n'
         "<figcaption>"
