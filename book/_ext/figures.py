@@ -83,7 +83,8 @@ class LetFiguresScroll(SphinxPostTransform):
     def run(self, **_):
         """Wrap the pictures of figures; leave the height of all to their width."""
         for image in self.document.findall(nodes.image):
-            if image.attributes.pop("height", None) and "width" in image:  # as a notebook has it
+            given = image.attributes.pop("height", None) and image.get("width", "")
+            if str(given).isdigit():  # as a notebook has it
                 lighten(Path(self.env.srcdir, image["uri"]), int(image["width"]))
         for figure in self.document.findall(nodes.figure):
             cell = figure
