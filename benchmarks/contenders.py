@@ -17,6 +17,7 @@ from torchvision.datasets import MNIST
 from torchvision.transforms import ToTensor
 
 import vaebook as vb
+from experiments.records import fit
 
 NETWORKS = {
     "conv": lambda shape: vb.conv_vae(shape, latent_dim=128),
@@ -44,7 +45,7 @@ def vaebook(network, images, batch_size, precision="auto"):
     """Call `vaebook.fit`."""
     model = NETWORKS[network](images.image_shape)
     started = time.perf_counter()
-    vb.fit(model, images, epochs=1, batch_size=batch_size, precision=precision, progress=False)
+    fit(model, images, epochs=1, batch_size=batch_size, precision=precision, progress=False)
     return since(started)
 
 
@@ -133,7 +134,7 @@ def with_test_pass(network, images, batch_size, test, epochs, seed):
     model = NETWORKS[network](images.image_shape)
     options = dict(batch_size=batch_size, validation=test, seed=seed, progress=False)
     started = time.perf_counter()
-    history = vb.fit(model, images, epochs=epochs, **options)
+    history = fit(model, images, epochs=epochs, **options)
     return since(started), history.last()["loss"]
 
 

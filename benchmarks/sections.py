@@ -25,6 +25,7 @@ from benchmarks.contenders import (
     with_test_pass,
 )
 from benchmarks.uses import fresh, peak_memory
+from experiments.records import fit
 
 
 @dataclass(frozen=True)
@@ -184,10 +185,10 @@ def growth(sizes, data):
 def grown(count, epochs):
     """Train on random pixels; return what it took as a line of JSON."""
     images = vb.as_images(torch.randint(256, (count, 1, 28, 28), dtype=torch.uint8))
-    vb.fit(NETWORKS["conv"]((1, 28, 28)), images[:512], epochs=1, progress=False)  # warms up
+    fit(NETWORKS["conv"]((1, 28, 28)), images[:512], epochs=1, progress=False)  # warms up
     model = NETWORKS["conv"]((1, 28, 28))
     started = time.perf_counter()
-    vb.fit(model, images, epochs=epochs, progress=False)
+    fit(model, images, epochs=epochs, progress=False)
     row = {"images": count, "epochs": epochs, "seconds": since(started)}
     return json.dumps(row | {"peak_memory_mib": peak_memory()})
 
@@ -198,7 +199,7 @@ def precision(sizes, data):
     for seed, name in itertools.product(sizes.seeds, losses):
         torch.manual_seed(seed)
         model = NETWORKS["conv"](data.image_shape)
-        vb.fit(model, images, epochs=3, precision=name, seed=seed, progress=False)
+        fit(model, images, epochs=3, precision=name, seed=seed, progress=False)
         losses[name].append(vb.evaluate(model, data.test)["loss"])
     means = {name: statistics.mean(runs) for name, runs in losses.items()}
     difference = means["bfloat16"] / means["float32"] - 1
@@ -229,7 +230,7 @@ def own_precision():
 def about_a_run():
     """Return what `vaebook.fit` says of where it ran."""
     model = vb.dense_vae((1, 2, 2), latent_dim=1, hidden=(1,))
-    return vb.fit(model, torch.zeros(2, 1, 2, 2), epochs=1, progress=False).provenance
+    return fit(model, torch.zeros(2, 1, 2, 2), epochs=1, progress=False).provenance
 
 
 def imports(sizes, data):
@@ -252,7 +253,7 @@ def cuda(sizes, data):
 
     # Each takes an untrained model and returns its training, which is then timed.
     contenders = {
-        "vaebook": (3, lambda model: lambda: vb.fit(model, data.train, epochs=3, progress=False)),
+        "vaebook": (3, lambda model: lambda: fit(model, data.train, epochs=3, progress=False)),
         "pythae": (1, lambda model: trainer_of(model, data.train, 128).train),
     }
     seconds, losses = ({name: [] for name in contenders} for _ in range(2))

@@ -42,6 +42,7 @@ import torch
 import vaebook as vb
 from benchmarks.contenders import apart, best_workers, recipe_epochs, since
 from benchmarks.run import provenance
+from experiments.records import fit
 from experiments.soon import MIDDLE, TASKS, how
 
 RESULTS = Path(__file__).parents[1] / "vaebook" / "results"
@@ -114,7 +115,7 @@ def by_vaebook(model, images, epochs, task, seed):
     """Call `vaebook.fit`; its settings are for so many epochs, all of them."""
     setting = MIDDLE | GOALS[task].setting | {"epochs": math.ceil(epochs)}
     part = images[: round(len(images) * min(epochs, 1))]
-    vb.fit(model, part, seed=seed, progress=False, **how(**setting))
+    fit(model, part, seed=seed, progress=False, **how(**setting))
     yield epochs
 
 

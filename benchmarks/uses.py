@@ -29,6 +29,7 @@ from torch.utils.data import DataLoader
 
 import vaebook as vb
 from benchmarks.contenders import NETWORKS, apart, since
+from experiments.records import fit
 
 ROOT = Path(__file__).parents[1]
 AT_ONCE = 1000  # codes that are decoded in one go for log p(x)
@@ -91,7 +92,7 @@ def trained(sizes):
     data = vb.load(sizes.data, offline="textures")
     torch.manual_seed(0)
     model = NETWORKS["conv"](data.image_shape)
-    vb.fit(model, data.train[: sizes.images], epochs=1, precision="float32", progress=False)
+    fit(model, data.train[: sizes.images], epochs=1, precision="float32", progress=False)
     return model, data.test.binarized("static"), Path(tempfile.mkdtemp())
 
 
@@ -157,7 +158,7 @@ def weigh(contender, shape, count):
         trainer_of(model, images, 128).train()
     else:
         given = images if contender == "vaebook" else DataLoader(images, 128, shuffle=True)
-        vb.fit(model, given, epochs=1, progress=False)
+        fit(model, given, epochs=1, progress=False)
     row = {"contender": contender, "image_shape": shape, "images": count}
     row |= {"before_mib": before, "peak_memory_mib": peak_memory()}
     return json.dumps(row)

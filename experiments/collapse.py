@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import vaebook as vb
-from experiments.records import RESULTS, read_rows, run_missing, write_text
+from experiments.records import RESULTS, fit, read_rows, run_missing, write_text
 from vaebook.models.vae import Output
 
 SEEDS = (0, 1, 2)
@@ -139,7 +139,7 @@ def measure_cell(data, beta, latent_dim, seed, **changed):
 def _train_and_measure(model, train, test, seed, settings, objective):
     options = {key: settings[key] for key in ("epochs", "batch_size", "lr", "precision")}
     started = time.perf_counter()
-    vb.fit(
+    fit(
         model, train, objective=objective or vb.NegativeELBO(), seed=seed, device="cpu",
         progress=False, **options,
     )  # fmt: skip

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 import vaebook as vb
-from experiments.records import RESULTS, read_rows, run_missing, write_rows, write_text
+from experiments.records import RESULTS, fit, read_rows, run_missing, write_rows, write_text
 
 STATE = Path(__file__).parents[1] / "build" / "colour.safetensors"
 DATASETS = ("mnist", "fashion_mnist", "kmnist", "cifar10", "textures")
@@ -262,7 +262,7 @@ def measure_long(data, state, **changed):
     """Train, or go on training, the long run; return its model and its history."""
     s = SETTINGS | changed
     model = colour_vae(data.train, **changed)
-    history = vb.fit(
+    history = fit(
         model, varied(data.train, s["copies"]), validation=data.test, epochs=s["epochs"],
         batch_size=s["batch_size"], lr=lambda done: rate(s["lr"], done), seed=s["seed"],
         device="cpu", checkpoint=state, resume=True,
@@ -278,7 +278,7 @@ def look_twice(model, data, state, **changed):
     model.encoder = SecondLook(model.encoder, model.decoder, *sizes)
     model.decoder = Finished(model.decoder)
     model.config |= {"second": s}
-    return vb.fit(
+    return fit(
         model, varied(data.train, s["copies"], s["seed"]), validation=data.test,
         epochs=s["epochs"], batch_size=s["batch_size"], lr=lambda done: rate(s["lr"], done),
         seed=s["seed"], device="cpu", checkpoint=state, resume=True,

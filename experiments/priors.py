@@ -29,7 +29,7 @@ import torch
 from torch import nn
 
 import vaebook as vb
-from experiments.records import RUNS, run_parts
+from experiments.records import RUNS, fit, run_parts
 from vaebook.evaluation.diagnosis import _log_mixture as log_mixture
 from vaebook.models.ladder import Normal
 from vaebook.priors import FlowMatching, Mixture, SplineFlow, Subspace
@@ -130,7 +130,7 @@ def convolutional(dataset, seed):
     s, data = FIDELITY, vb.load(dataset)
     torch.manual_seed(seed)
     model = vb.conv_vae(data.image_shape, s["latent_dim"], width=s["width"])
-    vb.fit(
+    fit(
         model, data.train, epochs=EPOCHS[dataset], batch_size=s["batch_size"], lr=falling(s["lr"]),
         seed=seed, device="cpu", precision="float32", progress=False, resume=True,
         checkpoint=RUNS / f"priors-{dataset}-{seed}.safetensors",
@@ -213,7 +213,7 @@ def dense(seed, vamp):
         first = next(vb.data.minibatches(data.train[: s["pseudo_inputs"]], s["pseudo_inputs"])).x
         model = VampVAE(model, first)
     begun = time.process_time()
-    vb.fit(
+    fit(
         model, data.train, epochs=s["epochs"], batch_size=s["batch_size"], lr=falling(s["lr"]),
         objective=SampledELBO(), seed=seed, device="cpu", precision="float32",
         progress=False,

@@ -7,8 +7,18 @@ import json
 import os
 from pathlib import Path
 
+import vaebook as vb
+
 RESULTS = Path(__file__).parents[1] / "vaebook" / "results"
 RUNS = RESULTS.parents[1] / "runs"  # checkpoints, which are not committed
+
+
+def fit(*given, **options):
+    """Train as `vaebook.fit` does, but end by Ctrl-C: half a training is nobody's result."""
+    history = vb.fit(*given, **options)
+    if history.interrupted:
+        raise KeyboardInterrupt
+    return history
 
 
 def write_text(path, text):

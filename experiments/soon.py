@@ -17,7 +17,7 @@ from datetime import date
 import torch
 
 import vaebook as vb
-from experiments.records import run_parts
+from experiments.records import fit, run_parts
 
 HELD_OUT = {"mnist": 5000, "kmnist": 1000}
 
@@ -113,7 +113,7 @@ def search(task, **setting):
     torch.manual_seed(0)
     model = build(train.image_shape)
     began = time.process_time()
-    vb.fit(model, train, device="cpu", progress=False, **how(**setting))
+    fit(model, train, device="cpu", progress=False, **how(**setting))
     seconds = time.process_time() - began
     loss = vb.evaluate(model, held_out)["loss"]
     return {"validation": round(loss, 3), "seconds": round(seconds, 1)}
@@ -122,7 +122,7 @@ def search(task, **setting):
 def about():
     """Say what the files were measured with."""
     model = vb.dense_vae((1, 2, 2), latent_dim=1, hidden=(1,))
-    run = vb.fit(model, torch.zeros(2, 1, 2, 2), epochs=1, device="cpu", progress=False)
+    run = fit(model, torch.zeros(2, 1, 2, 2), epochs=1, device="cpu", progress=False)
     return {
         "data": {name: vb.load(name).source for name in HELD_OUT},
         "held_out": HELD_OUT, "date": date.today().isoformat(), **run.provenance,

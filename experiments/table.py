@@ -6,13 +6,14 @@
     python -m experiments.table --model vae --epochs 3280 --again            as long as the paper
 
 Each run has a file of its own, so that several can be made at once, and an interrupted one goes on
-from its last epoch, which --scratch (runs/table) keeps. The files say what was trained on what, for
-how long, and
+from its last epoch, which --scratch (runs/table) keeps. Before it starts, the command says how many
+runs are missing and how long they will take, as far as earlier runs tell. The files say what was
+trained on what, for how long, and
 
 * log p(x) of the test images by importance sampling, with its standard error,
 * rate (the KL) and distortion, whose sum is the negative ELBO, and the units that are active,
 * the Fréchet classifier distance of samples to held-out images, their precision and recall,
-* what the run cost.
+* what the run cost, in seconds of the clock and of the processors.
 
 The training images are binarized anew at each use, the test images once. The epochs are what two
 CPU cores can do; --epochs trains longer, with the learning rate falling over that many.
@@ -28,7 +29,7 @@ from typing import Any, NamedTuple
 import torch
 
 import vaebook as vb
-from experiments.records import RESULTS, write_text
+from experiments.records import RESULTS, fit, write_text
 
 FOLDER = RESULTS / "table"
 DATASETS = ("mnist", "kmnist", "fashion_mnist")
@@ -98,23 +99,44 @@ def rate(highest, done):
     return highest * min(1, 0.02 + done / 0.02) * 0.5 * (1 + math.cos(math.pi * done))
 
 
+class Spent:
+    """The processor seconds of a training, in a file that is brought up to date by each epoch."""
+
+    def __init__(self, path):
+        self.path = path
+        before = float(path.read_text(encoding="utf-8")) if path.exists() else 0.0
+        self.began = time.process_time() - before
+
+    def __call__(self, model, rows):
+        """Write them down, and let the training go on."""
+        write_text(self.path, f"{self.seconds():.3f}")
+
+    def seconds(self):
+        """Return them, with those before an interruption."""
+        return time.process_time() - self.began
+
+
 def train(data, model, seed, scratch, *, epochs=None, device="auto"):
-    """Train one model, from where it stopped; return it, its history and its seconds."""
-    recipe, seconds = MODELS[model], 0.0
+    """Train one model, from where it stopped; return it, its history and what it cost.
+
+    The cost is seconds of the clock and of the processors, those of the models before it included.
+    """
+    recipe, before = MODELS[model], (0.0, 0.0)
     epochs = epochs or recipe.epochs
     if recipe.after:
-        built, _, seconds = train(data, recipe.after, seed, scratch, device=device)
+        built, _, before = train(data, recipe.after, seed, scratch, device=device)
     else:
         built = build(model, data.image_shape, seed)
     name = f"{data.name}-{model.replace(' ', '-')}-{seed}-{epochs}"
-    history = vb.fit(
+    spent = Spent(scratch / f"{name}.seconds")
+    history = fit(
         built, data.train, validation=data.test[:1000], objective=recipe.objective,
         epochs=epochs, batch_size=recipe.batch_size, lr=lambda done: rate(recipe.lr, done),
-        optimizer=recipe.optimizer, device=device, seed=seed,
+        optimizer=recipe.optimizer, device=device, seed=seed, callbacks=[spent],
         checkpoint=scratch / f"{name}.safetensors", resume=True,
     )  # fmt: skip
-    seconds += sum(row["seconds"] for row in history.rows if row["split"] == "train")
-    return built, history, seconds
+    clock = sum(row["seconds"] for row in history.rows if row["split"] == "train")
+    return built, history, (before[0] + clock, before[1] + spent.seconds())
 
 
 @torch.no_grad()
@@ -144,10 +166,10 @@ def judge_of(data):
 
 def measure(data, model, seed, scratch, **changed):
     """Train one model and return all that is said of it."""
-    built, history, training_seconds = train(data, model, seed, scratch, **changed)
+    built, history, (training_seconds, processor) = train(data, model, seed, scratch, **changed)
     recipe, test, (judged, samples) = MODELS[model], data.test, JUDGED.get(model, QUICK)
     every = max(len(test) // judged, 1)
-    started = time.perf_counter()
+    started, processor_started = time.perf_counter(), time.process_time()
     estimate = vb.log_likelihood(built, test[::every], draws=samples)
     seconds = time.perf_counter() - started
     found = vb.evaluate(built, test, objective=vb.NegativeELBO())
@@ -166,6 +188,7 @@ def measure(data, model, seed, scratch, **changed):
     else:
         row["active_units"] = vb.diagnose(built, test[:2000]).active_units
     row |= fidelity(judge_of(data), test, drawn(built, len(test)))
+    row["processor_seconds"] = processor + time.process_time() - processor_started
     row = {key: _round(value) for key, value in row.items()}
     about = {
         "made_by": "python -m experiments.table", "data": data.source, "test_images": len(test),
@@ -204,6 +227,20 @@ def read(folder=FOLDER):
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
 
 
+def outlook(dataset, missing, done):
+    """Say how many runs of a data set are missing, what the others took, and how long it will be.
+
+    A missing run will take as long as another seed of the same model took, by the clock.
+    """
+    took = {row["model"]: row["training_seconds"] + row["evaluation_seconds"] for row in done}
+    known = [took[model] for model, _ in missing if model in took]
+    hours = sum(row["training_seconds"] + row["evaluation_seconds"] for row in done) / 3600
+    said = f"{dataset}: {len(missing)} runs missing; {len(done)} done in {hours:.1f} hours"
+    if known:
+        said += f"; about {sum(known) / 3600:.1f} hours for {len(known)} of the missing"
+    return said
+
+
 def main(argv=None):
     """Run the experiment, or say how far it is; return the exit status."""
     parser = argparse.ArgumentParser(
@@ -231,18 +268,23 @@ def main(argv=None):
         reference = given.results / f"{name}-held-out.json"
         if data and not reference.exists():
             keep(held_out(data), reference)
-        for model in given.model:
-            for seed in given.seed:
-                path = given.results / f"{name}-{model.replace(' ', '-')}-{seed}.json"
-                missing = given.again or not path.exists()
-                if given.list:
-                    print(f"{name} {model}, seed {seed}:", "missing" if missing else "done")
-                elif missing:
-                    print(f"{name} {model}, seed {seed}", flush=True)
-                    changed = {"epochs": given.epochs, "device": given.device}
-                    row = measure(data, model, seed, given.scratch, **changed)
-                    keep(row, path)
-                    print({key: row[key] for key in ("log_likelihood", "elbo", "frechet")})
+        paths = {
+            (model, seed): given.results / f"{name}-{model.replace(' ', '-')}-{seed}.json"
+            for model in given.model for seed in given.seed
+        }  # fmt: skip
+        missing = [cell for cell, path in paths.items() if given.again or not path.exists()]
+        if given.list:
+            for cell in paths:
+                state = "missing" if cell in missing else "done"
+                print("{} {}, seed {}: {}".format(name, *cell, state))
+        runs = [row for row in read(given.results) if row["dataset"] == name and "seed" in row]
+        print(outlook(name, missing, runs), flush=True)
+        for model, seed in [] if given.list else missing:
+            print(f"{name} {model}, seed {seed}", flush=True)
+            changed = {"epochs": given.epochs, "device": given.device}
+            row = measure(data, model, seed, given.scratch, **changed)
+            keep(row, paths[model, seed])
+            print({key: row[key] for key in ("log_likelihood", "elbo", "frechet")})
     return 0
 
 

@@ -43,7 +43,7 @@ from torch import nn
 from torch.distributions import Categorical, Normal
 
 import vaebook as vb
-from experiments.records import RUNS, run_parts
+from experiments.records import RUNS, fit, run_parts
 from vaebook.data.textures import FAMILIES, make_textures
 
 SEEDS = (0, 1, 2)
@@ -107,7 +107,7 @@ def trained(dataset, likelihood, seed):
         data.image_shape, VAE["latent_dim"], hidden=VAE["hidden"], activation=VAE["activation"],
         likelihood=likelihood,
     )  # fmt: skip
-    vb.fit(
+    fit(
         model, train, validation=validation, epochs=VAE["epochs"][dataset],
         batch_size=VAE["batch_size"], lr=falling(VAE["lr"]), seed=seed, device="cpu",
         precision="float32", progress=False, callbacks=[vb.EarlyStopping()],
@@ -588,7 +588,7 @@ def picture_scores(rare, seed):
     model = vb.conv_vae(
         images.image_shape, s["latent_dim"], width=s["width"], likelihood="discretized_logistic"
     )
-    vb.fit(
+    fit(
         model, images, epochs=s["epochs"], batch_size=s["batch_size"], lr=falling(s["lr"]),
         seed=seed, device="cpu", precision="float32", progress=False,
     )  # fmt: skip

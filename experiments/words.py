@@ -34,7 +34,7 @@ from PIL import Image
 from torch import nn
 
 import vaebook as vb
-from experiments.records import RUNS, run_parts
+from experiments.records import RUNS, fit, run_parts
 from vaebook.models import quantized
 from vaebook.priors import Autoregressive, Mixture
 
@@ -69,7 +69,7 @@ def likelihood_of(dataset):
 
 def train(model, dataset, seed, epochs, **options):
     """Train a model at a rate that falls to 0."""
-    vb.fit(
+    fit(
         model, training_of(dataset), epochs=epochs, batch_size=BATCH,
         lr=lambda done: LR * (1 - done), seed=seed, device="cpu", precision="float32",
         progress=False, **options,

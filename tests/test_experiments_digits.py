@@ -110,7 +110,8 @@ def test_runs_are_kept_resumed_and_collected(small, tmp_path, monkeypatch, capsy
     folders = [f"--scratch={scratch}", f"--results={results}"]
     whole = digits.train(small, "mlp", 0, tmp_path / "other")
     monkeypatch.setattr(loop, "judge", stop_at_the_second_call(loop.judge))
-    assert digits.main(["--network=mlp", "--seed=0", *folders]) == 1
+    with pytest.raises(KeyboardInterrupt):
+        digits.main(["--network=mlp", "--seed=0", *folders])
     assert not list(scratch.glob("*.json"))
     resumed = digits.train(small, "mlp", 0, scratch)
     losses = [[row["loss"] for row in run["rows"]] for run in (whole, resumed)]

@@ -1,7 +1,9 @@
 """The experiment behind *The table*, and what of it is committed."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ import torch
 import vaebook as vb
 from experiments import table
 from vaebook.training import loop
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -53,6 +57,7 @@ def test_a_run_is_kept_and_not_made_twice(small, tmp_path, capsys, monkeypatch):
             assert row["judged"] == 60
             assert row["epochs"] == 1
             assert row["run"]["seed"] == 0
+            assert row["processor_seconds"] > 0
     monkeypatch.setattr(table, "measure", None)  # which would fail if it were called
     assert run(tmp_path, *some) == 0
     capsys.readouterr()
@@ -60,7 +65,8 @@ def test_a_run_is_kept_and_not_made_twice(small, tmp_path, capsys, monkeypatch):
     lines = capsys.readouterr().out.splitlines()
     assert lines == [f"mnist {m}, seed 0: {s}" for m, s in
                      (("vae", "done"), ("iwae-5", "missing"), ("ladder", "done"),
-                      ("conditional", "done"))]  # fmt: skip
+                      ("conditional", "done"))] + [lines[-1]]  # fmt: skip
+    assert lines[-1].startswith("mnist: 1 runs missing; 3 done in 0.0 hours")
 
 
 def test_an_interrupted_training_goes_on(small, tmp_path, monkeypatch):
@@ -81,10 +87,39 @@ def test_an_interrupted_training_goes_on(small, tmp_path, monkeypatch):
         patched.setattr(loop.Step, "__call__", stop)
         with pytest.raises(Stopped):
             table.train(data, "vae", 1, tmp_path / "parts", epochs=3)
-    model, history, _ = table.train(data, "vae", 1, tmp_path / "parts", epochs=3)
+    (file,) = (tmp_path / "parts").glob("*.seconds")
+    before = float(file.read_text())
+    model, history, (_, processor) = table.train(data, "vae", 1, tmp_path / "parts", epochs=3)
+    assert processor > before > 0
+    assert float(file.read_text()) == pytest.approx(processor, abs=0.1)
     assert history.last("train")["epoch"] == 3
     for here, there in zip(model.parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(here, there, rtol=0, atol=0)
+
+
+def test_ctrl_c_leaves_no_run_of_half_a_training(small, tmp_path, monkeypatch):
+    calls, step = iter(range(99)), loop.Step.__call__
+
+    def stop(self, *given):
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return step(self, *given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.Step, "__call__", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, "--model", "vae", "--seed", "0")
+    assert [path.stem for path in (tmp_path / "results").iterdir()] == ["mnist-held-out"]
+    assert run(tmp_path, "--model", "vae", "--seed", "0") == 0
+    assert of("mnist", "vae", table.read(tmp_path / "results"))[0]["epochs"] == 1
+
+
+@pytest.mark.parametrize("folder", ["experiments", "benchmarks"])
+def test_ctrl_c_ends_whatever_trains(folder):
+    """Whoever calls `vaebook.fit` alone would take half a training for a whole one."""
+    files = sorted(ROOT.joinpath(folder).glob("*.py"))
+    by_itself = [path.name for path in files if re.search(r"\bvb\.fit\(", path.read_text())]
+    assert by_itself == (["records.py"] if folder == "experiments" else [])
 
 
 def test_a_model_may_begin_where_another_ended(small, tmp_path, monkeypatch):
@@ -102,8 +137,17 @@ def test_a_model_may_begin_where_another_ended(small, tmp_path, monkeypatch):
     _, history, both = table.train(data, "iwae-5", 0, tmp_path)
     for here, there in zip(begun[1], before.parameters(), strict=True):
         torch.testing.assert_close(here, there, rtol=0, atol=0)
-    assert both == pytest.approx(seconds + history.last("train")["seconds"])
+    assert both[0] == pytest.approx(seconds[0] + history.last("train")["seconds"])
+    assert both[1] > seconds[1]
     assert optimizers == ["adam", "muon"]
+
+
+def test_the_outlook_goes_by_other_seeds_of_the_same_model():
+    done = [{"model": "vae", "seed": 0, "training_seconds": 7000, "evaluation_seconds": 200}]
+    missing = [("vae", 1), ("vae", 2), ("ladder", 0)]
+    said = table.outlook("mnist", missing, done)
+    assert "3 runs missing; 1 done in 2.0 hours; about 4.0 hours for 2 of the missing" in said
+    assert "about" not in table.outlook("mnist", missing[2:], done)
 
 
 def test_the_learning_rate_rises_and_falls_to_zero():
@@ -132,8 +176,8 @@ def test_help_explains_itself(capsys):
 COMMITTED = table.read()
 
 
-def of(dataset, model):
-    return {row["seed"]: row for row in COMMITTED if (row["dataset"], row["model"]) ==
+def of(dataset, model, rows=COMMITTED):
+    return {row["seed"]: row for row in rows if (row["dataset"], row["model"]) ==
             (dataset, model)}  # fmt: skip
 
 
