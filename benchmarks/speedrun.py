@@ -223,7 +223,11 @@ def main(argv=None):
         kept = pd.concat([kept[kept.task != task], rows]) if len(kept) else rows
         kept.round({"seconds": 2, "loss": 3}).to_csv(path, index=False, lineterminator="\n")
     settings = {task: MIDDLE | goal.setting for task, goal in GOALS.items()}
-    about = {"targets": {task: goal.target for task, goal in GOALS.items()}, "settings": settings}
+    about = {
+        "targets": {task: goal.target for task, goal in GOALS.items()},
+        "claimed": {task: goal.sooner for task, goal in GOALS.items() if goal.sooner},
+        "settings": settings,
+    }
     table, missed = verdict(kept)
     # By way of pandas, which writes what is missing as null.
     about |= {"arrivals": json.loads(table.round(3).to_json(orient="records"))}

@@ -41,7 +41,7 @@ class Linear:
         return x @ self.weight + self.bias
 
     def backward(self, gradient: Rows) -> Rows:
-        """Return the gradient by the input, ``[batch, inputs]``."""
+        """Return the gradient with respect to the input, ``[batch, inputs]``."""
         self.d_weight = self.x.T @ gradient
         self.d_bias = gradient.sum(0)
         return gradient @ self.weight.T
@@ -56,7 +56,7 @@ class ReLU:
         return x * self.positive
 
     def backward(self, gradient: Rows) -> Rows:
-        """Return the gradient by the input: unchanged where that was positive, else zero."""
+        """Return the gradient with respect to the input: 0 where that was not positive."""
         return gradient * self.positive
 
 
@@ -69,7 +69,7 @@ class Reparameterize:
         return mean + self.shift
 
     def backward(self, gradient: Codes) -> tuple[Codes, Codes]:
-        """Return the gradients by mean and log-variance."""
+        """Return the gradients with respect to mean and log-variance."""
         return gradient, 0.5 * self.shift * gradient
 
 
@@ -79,7 +79,7 @@ def sigmoid(logits: Rows) -> Rows:
 
 
 def bernoulli(logits: Rows, x: Rows) -> tuple[PerImage, Rows]:
-    """Return the cross-entropy in nats per image, and its gradient by the logits."""
+    """Return the cross-entropy in nats per image, and its gradient with respect to the logits."""
     cost = np.maximum(logits, 0) - logits * x + np.log1p(np.exp(-np.abs(logits)))
     return cost.sum(1), sigmoid(logits) - x
 
@@ -120,7 +120,7 @@ class VAE:
     """A variational autoencoder with one hidden layer on either side.
 
     The decoder returns logits for the `loss` ``"bernoulli"``, and pixels for ``"squared_error"``,
-    which has the weight `C`. The first weights come from `seed`; ``dtype="float64"`` is for proofs.
+    which has the weight `C`. The first weights come from `seed`; ``dtype="float64"`` is for checks.
     Raises a ValueError for sizes that are not positive, unknown names, and a `C` not above 0.
 
     >>> model = VAE()

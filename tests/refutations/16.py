@@ -8,12 +8,19 @@ DRAWS = (
 LONGER = "One draw and more epochs, about as long, give a better log p(x) than five draws."
 NOISE = (
     "With a hundred draws the doubly reparameterized gradient of the encoder has a better ratio of "
-    "signal to noise than the plain one."
+    "signal to noise than the plain one, for each of three batches."
+)
+UNBIASED = "The doubly reparameterized gradient has the same mean as the plain one."
+LADDER = (
+    "In a short training the lowest level of a ladder carries most of the KL, and the uppermost "
+    "still some."
 )
 LEVELS = (
-    "A ladder has a better log p(x) than one level of as many parameters, for each of three seeds."
+    "On MNIST a ladder, with its levels and its depth, has a better log p(x) than one level of as "
+    "many parameters, for each of three seeds."
 )
-LABEL = "The label is worth more than half a nat, by more than three standard errors."
+ELSEWHERE = "On Kuzushiji-MNIST the ladder is not better than one level (one seed each)."
+LABEL = "With the label the figure is higher by more than half a nat and three standard errors."
 
 REFUTATIONS = [
     {
@@ -28,20 +35,47 @@ REFUTATIONS = [
     {
         "claim": DRAWS,
         "says": "All models are trained with one draw.",
-        "change": ("SeveralDraws(K), epochs)", "SeveralDraws(1), epochs)"),
+        "change": ('"K = 5": (SeveralDraws(5), 2)', '"K = 5": (SeveralDraws(1), 2)'),
         "falls": "assert data.stand_in or (gain > 3",
     },
     {
         "claim": LONGER,
         "says": "The model that is trained for longer has as few epochs as the others.",
-        "change": ('("K = 1, longer", 1, 5)', '("K = 1, longer", 1, 3)'),
+        "change": (
+            '"K = 1, longer": (SeveralDraws(1), 4)',
+            '"K = 1, longer": (SeveralDraws(1), 2)',
+        ),
         "falls": "assert data.stand_in or rest",
+    },
+    {
+        "claim": LONGER,
+        "says": "The model that is trained for longer has twice as many epochs.",
+        "change": (
+            '"K = 1, longer": (SeveralDraws(1), 4)',
+            '"K = 1, longer": (SeveralDraws(1), 8)',
+        ),
+        "falls": "assert data.stand_in or not one_core",
     },
     {
         "claim": NOISE,
         "says": "The flag is not handed on.",
         "change": ("doubly_reparameterized=doubly", "doubly_reparameterized=False"),
-        "falls": 'assert many["doubly reparameterized"]',
+        "falls": "assert data.stand_in or (better.loc[100].min() > 1.3",
+    },
+    {
+        "claim": UNBIASED,
+        "says": "The weights are not squared on the way to the encoder.",
+        "change": (
+            'kinds = {"plain"',
+            'torch.Tensor.register_hook = lambda *_: None\nkinds = {"plain"',
+        ),
+        "falls": "assert max(apart) < 1.5",
+    },
+    {
+        "claim": LADDER,
+        "says": "The lowest level has a single latent dimension.",
+        "change": ("latent_dims=(32, 16, 8)", "latent_dims=(1, 16, 8)"),
+        "falls": "assert data.stand_in or (levels[0]",
     },
     {
         "claim": LEVELS,
@@ -53,13 +87,19 @@ REFUTATIONS = [
         "falls": "assert len(gains) == 3",
     },
     {
+        "claim": ELSEWHERE,
+        "says": "The rows of MNIST are read in the place of those of Kuzushiji-MNIST.",
+        "change": ('if row["dataset"] == "kmnist"', 'if row["dataset"] == "mnist"'),
+        "falls": "assert elsewhere < 0",
+    },
+    {
         "claim": LABEL,
         "says": "Every image is judged as a zero.",
         "change": (
             "vb.log_likelihood(conditional, test",
             "vb.log_likelihood(conditional.given(0), test",
         ),
-        "falls": "assert data.stand_in or gain > 0.5",
+        "falls": "assert data.stand_in or worth > 0.5",
     },
     {
         "claim": LABEL,
@@ -68,7 +108,7 @@ REFUTATIONS = [
             "vb.conditional_vae(data.image_shape, latent_dim=50, classes=10, **networks)",
             "one_layer()",
         ),
-        "falls": "assert data.stand_in or gain > 0.5",
+        "falls": "assert data.stand_in or worth > 0.5",
     },
 ]
 
