@@ -1,11 +1,14 @@
 """The built pages: they read offline, show no failure, describe their pictures, lead somewhere."""
 
+import os
 import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 from bs4 import BeautifulSoup
+
+import vaebook as vb
 
 SITE = Path(__file__).parent.parent / "_build" / "html"
 
@@ -36,6 +39,27 @@ def pages():
 
 def where(page):
     return page.relative_to(SITE).as_posix()
+
+
+def of_stand_ins(pages):
+    """Return the pages of which an output tells that it is of other data than it should be."""
+    outputs = ((page, soup.select(".cell_output")) for page, soup in pages.items())
+    return [where(page) for page, found in outputs if any("stand-in for" in o.text for o in found)]
+
+
+@pytest.mark.skipif(not os.environ.get("STRICT_DATA"), reason="make book STRICT_DATA=1 asks for it")
+def test_no_page_ran_on_a_stand_in(pages):
+    assert not of_stand_ins(pages)
+
+
+def test_a_page_that_ran_on_a_stand_in_is_found():
+    written = {
+        "told.html": "<p>A stand-in for MNIST would be told below.</p>",
+        "ran.html": f"<div class='cell_output'>{vb.load('digits', offline='digits').source}</div>",
+        "stood-in.html": "<div class='cell_output'><p>stand-in for mnist: digits</p></div>",
+    }
+    pages = {SITE / name: BeautifulSoup(text, "html.parser") for name, text in written.items()}
+    assert of_stand_ins(pages) == ["stood-in.html"]
 
 
 def test_nothing_comes_from_another_host(pages):
