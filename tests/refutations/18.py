@@ -60,7 +60,7 @@ REFUTATIONS = [
         "claim": FEWER,
         "says": "The rate stays at its peak.",
         "change": ('cycle = {"lr": vb.OneCycle(8e-3)', 'cycle = {"lr": 8e-3'),
-        "falls": "assert data.stand_in or (gains > 0.5)",
+        "falls": "assert data.stand_in or (gains.mean() > 0.5)",
     },
     {
         "claim": FEWER,
@@ -69,7 +69,7 @@ REFUTATIONS = [
             '"shorter averages": cycle | {"optimizer": shorter}',
             '"shorter averages": cycle | {"optimizer": "adam"}',
         ),
-        "falls": "assert data.stand_in or (gains > 0.5)",
+        "falls": "assert data.stand_in or (gains.mean() > 0.5)",
     },
     {
         "claim": RACE,
