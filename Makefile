@@ -40,7 +40,7 @@ test: $(STAMP) ## check style and types, and run the tests
 	$(PY) -m ruff format --check .
 	$(PY) -m pytest -n auto
 
-# At most half an hour on two cores. The chapters run from the folder that VAEBOOK_DATA names.
+# The chapters run from the folder that VAEBOOK_DATA names.
 refute: $(STAMP) ## break the chapters on purpose: each central claim must fall (45 minutes)
 	$(PY) -m experiments.refute
 

@@ -230,11 +230,18 @@ def read(folder=FOLDER):
 def outlook(dataset, missing, done):
     """Say how many runs of a data set are missing, what the others took, and how long it will be.
 
-    A missing run will take as long as another seed of the same model took, by the clock.
+    A missing run will take as long as another seed of the same model took, by the clock. What a run
+    begins with is the training of another, and is not counted again.
     """
-    took = {row["model"]: row["training_seconds"] + row["evaluation_seconds"] for row in done}
+    trained = {(row["model"], row["seed"]): row["training_seconds"] for row in done}
+
+    def own(row):
+        begun_with = trained.get((MODELS[row["model"]].after, row["seed"]), 0)
+        return row["training_seconds"] - begun_with + row["evaluation_seconds"]
+
+    took = {row["model"]: own(row) for row in done}
     known = [took[model] for model, _ in missing if model in took]
-    hours = sum(row["training_seconds"] + row["evaluation_seconds"] for row in done) / 3600
+    hours = sum(map(own, done)) / 3600
     said = f"{dataset}: {len(missing)} runs missing; {len(done)} done in {hours:.1f} hours"
     if known:
         said += f"; about {sum(known) / 3600:.1f} hours for {len(known)} of the missing"

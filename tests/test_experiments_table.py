@@ -148,6 +148,10 @@ def test_the_outlook_goes_by_other_seeds_of_the_same_model():
     said = table.outlook("mnist", missing, done)
     assert "3 runs missing; 1 done in 2.0 hours; about 4.0 hours for 2 of the missing" in said
     assert "about" not in table.outlook("mnist", missing[2:], done)
+    after = done[0] | {"model": "iwae-5", "training_seconds": 10_400}  # 7,000 of them the VAE's
+    assert "2 done in 3.0 hours; about 1.0 hours" in table.outlook(
+        "mnist", [("iwae-5", 1)], [*done, after]
+    )
 
 
 def test_the_learning_rate_rises_and_falls_to_zero():
