@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vaebook.checks import ImageShape, one_of, printable, user_path, wrong
+from vaebook.checks import ImageShape, as_seed, is_whole, one_of, printable, user_path, wrong
 from vaebook.data import public, textures
 from vaebook.data.files import Size, parse_size, read_archive, read_folder, read_splits, resize_crop
 from vaebook.data.images import Images, as_images
@@ -38,18 +38,41 @@ class Dataset:
     source: str  #: where the pixels come from, in one line that is fit to be shown on a page
     stand_in: bool = False  #: whether they replace others that could not be had
     files: tuple[Path, ...] = ()  #: of a folder of pictures, those that `train` was read from
+    validation: Images | None = None  #: those to find settings by, see `split`
 
     @property
     def image_shape(self) -> ImageShape:
         """Channels, height and width of every image."""
         return self.train.image_shape
 
+    def split(self, validation: int = 5_000, *, seed: int = 0) -> "Dataset":
+        """Return the data with so many training images set apart as `validation`, drawn by `seed`.
+
+        Settings are found by these, so that the test images are used once. Split before you
+        binarize. Raises a ValueError where too few images are left, or some are set apart already.
+
+        >>> load("digits").split(300).validation
+        Images(300 of 1×8×8, uint8, 10 classes)
+        """
+        total = len(self.train)
+        if not is_whole(validation) or validation >= total or self.validation:
+            wanted = f"1 to {total - 1:,} images, of data that is not split yet"
+            raise wrong("validation", wanted, validation)
+        order = torch.randperm(total, generator=torch.Generator().manual_seed(as_seed(seed)))
+        apart, kept = order[:validation].sort().values, order[validation:].sort().values
+        source = f"{self.source}; {validation:,} of the training images set apart by seed {seed}"
+        files = tuple(self.files[i] for i in kept) if self.files else ()
+        train, held = self.train[kept], self.train[apart]
+        return replace(self, train=train, validation=held, source=source, files=files)
+
     def binarized(self, kind: str = "dynamic") -> "Dataset":
-        """Return the data binarized as by `Images.binarized`, the test images in any case once."""
+        """Return the data binarized as by `Images.binarized`, held-out images in any case once."""
         test = self.test and self.test.binarized("static", seed=1)  # the same for every model
+        validation = self.validation and self.validation.binarized("static", seed=2)
         how = "anew at each use" if kind == "dynamic" else "once"
         source = f"{self.source}; training images binarized {how}, test images once"
-        return replace(self, train=self.train.binarized(kind), test=test, source=source)
+        train = self.train.binarized(kind)
+        return replace(self, train=train, validation=validation, test=test, source=source)
 
 
 def cache_folder() -> Path:
