@@ -63,8 +63,8 @@ def fit(
         the objective for a step.
     lr
         The learning rate, or a function of the fraction that is done, such as `OneCycle` or
-        ``lambda done: 1e-3 * (1 - done)``. By default 1e-3, and with an optimizer of your own its
-        own.
+        ``lambda done: 1e-3 * (1 - done)``. By default 1e-3 (with Muon try ten times as much), and
+        with an optimizer of your own its own.
     optimizer, clip
         ``"adam"`` (Kingma & Ba 2015); ``"muon"`` (Jordan et al. 2024), which gives the steps
         of dense layers' weight matrices equal size in all directions and leaves what is no

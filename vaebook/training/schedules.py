@@ -21,7 +21,7 @@ class OneCycle:
     Parameters
     ----------
     peak
-        The highest rate; for Adam try 4e-3 and 8e-3 first.
+        The highest rate; for Adam try 4e-3 and 8e-3 first, for Muon 4e-2.
     rise
         The fraction of the training before the peak, above 0 and below 1.
 
