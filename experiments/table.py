@@ -3,6 +3,7 @@
     python -m experiments.table                         run what is missing
     python -m experiments.table --dataset mnist --model vae --seed 0         one run
     python -m experiments.table --list                  say what is done and what is missing
+    python -m experiments.table --search                find learning rates on validation images
     python -m experiments.table --model vae --epochs 3280 --again            as long as the paper
 
 Each run has a file of its own, so that several can be made at once, and an interrupted one goes on
@@ -10,26 +11,32 @@ from its last epoch, which --scratch (runs/table) keeps. Before it starts, the c
 runs are missing and how long they will take, as far as earlier runs tell. The files say what was
 trained on what, for how long, and
 
-* log p(x) of the test images by importance sampling, with its standard error,
+* log p(x) of the test images by importance sampling, with its standard error, and of each image (a
+  packed text), so that the difference of two models has an error of its own,
 * rate (the KL) and distortion, whose sum is the negative ELBO, and the units that are active,
 * the Fréchet classifier distance of samples to held-out images, their precision and recall,
 * what the run cost, in seconds of the clock and of the processors.
 
-The training images are binarized anew at each use, the test images once. The epochs are what two
-CPU cores can do; --epochs trains longer, with the learning rate falling over that many.
+Training images are binarized anew at each use, the others once. Of the training images some are set
+apart, by which settings are found (table_search.csv tells what was tried); the test images are used
+once, by the finished models. A run that was made before images were set apart counts as missing.
+The epochs are what two CPU cores can do; --epochs trains longer, with the learning rate falling
+over that many.
 """
 
 import argparse
+import base64
 import json
-import math
 import time
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 import vaebook as vb
-from experiments.records import RESULTS, fit, write_text
+from experiments.records import RESULTS, fit, read_rows, run_missing, write_text
 
 FOLDER = RESULTS / "table"
 DATASETS = ("mnist", "kmnist", "fashion_mnist")
@@ -41,6 +48,10 @@ LARGE = LEVELS | {"hidden": (800, 512, 256, 128)}
 # One level of the same blocks, and as many parameters as `LADDER` has.
 LEVEL = {"latent_dims": (64,), "hidden": (617,), "activation": "gelu"}
 EARLY, WARM = (vb.NegativeELBO(schedule=vb.Warmup(end=end)) for end in (0.1, 0.3))
+VALIDATION = {"mnist": 5000, "kmnist": 1000, "fashion_mnist": 5000}  # training images set apart
+DRAWS = 5000  # of every test image, as in Burda et al.
+SEARCHED = RESULTS / "table_search.csv"
+NUMBERS = ("batch_size", "peak", "epochs")
 
 
 class Recipe(NamedTuple):
@@ -57,14 +68,12 @@ class Recipe(NamedTuple):
 
 
 MODELS = {
-    "vae": Recipe(vb.dense_vae, TANH, EARLY, 1500),
-    "iwae-5": Recipe(vb.dense_vae, TANH, vb.ImportanceWeighted(5), 60, after="vae"),
-    "iwae-50": Recipe(vb.dense_vae, TANH, vb.ImportanceWeighted(50), 120, after="vae"),
-    "iwae-5 muon": Recipe(
-        vb.dense_vae, TANH, vb.ImportanceWeighted(5), 60, after="vae", optimizer="muon"
+    "vae": Recipe(vb.dense_vae, TANH, EARLY, 300, 1000, 4e-2, optimizer="muon"),
+    "iwae-5": Recipe(
+        vb.dense_vae, TANH, vb.ImportanceWeighted(5), 60, 1000, 1e-2, after="vae", optimizer="muon"
     ),
-    "iwae-50 muon": Recipe(
-        vb.dense_vae, TANH, vb.ImportanceWeighted(50), 240, after="vae", optimizer="muon"
+    "iwae-50": Recipe(
+        vb.dense_vae, TANH, vb.ImportanceWeighted(50), 20, 500, 1e-2, "iwae-5", optimizer="muon"
     ),
     "one level": Recipe(vb.ladder_vae, LEVEL, WARM, 15, 200, 3e-3),
     "ladder": Recipe(vb.ladder_vae, LADDER, WARM, 15, 200, 3e-3),
@@ -79,24 +88,23 @@ MODELS = {
     "residual conv": Recipe(vb.conv_vae, {"latent_dim": 50, "residual": 1}, vb.NegativeELBO(), 10),
     "conditional": Recipe(vb.conditional_vae, TANH | {"classes": 10}, EARLY, 30),
 }
-# log p(x) of so many test images, evenly spaced, by so many draws: all and 5,000, as in the papers,
-# for those small networks whose figures are set beside the papers', fewer where a draw costs more.
-FULL, LARGEST, QUICK = (10_000, 5000), (10_000, 1000), (1000, 1000)
-JUDGED = {
-    "vae": FULL, **{f"iwae-{k}{more}": FULL for k in (5, 50) for more in ("", " muon")},
-    **{f"large ladder{more}": LARGEST for more in ("", " iw-5", " iw-10")},
-}  # fmt: skip
+# Short trainings of seed 0, from a short one of the model before.
+TRIED = {
+    "vae": [("adam", 100, peak, 20) for peak in (1e-3, 2e-3, 4e-3, 8e-3)]
+    + [("adam", 1000, peak, 20) for peak in (4e-3, 8e-3, 1.6e-2)]
+    + [("muon", 1000, peak, 20) for peak in (1e-2, 2e-2, 4e-2, 8e-2)],
+    "iwae-5": [("muon", 1000, peak, 2) for peak in (5e-3, 1e-2, 2e-2, 4e-2)],
+}
+SEARCH = [
+    dict(zip(("model", "optimizer", "batch_size", "peak", "epochs"), (model, *how), strict=True))
+    for model, tried in TRIED.items() for how in tried
+]  # fmt: skip
 
 
 def build(model, image_shape, seed):
     """Return a model of that name, with the first weights of that seed."""
     torch.manual_seed(seed)
     return MODELS[model].builder(image_shape, **MODELS[model].arguments)
-
-
-def rate(highest, done):
-    """Return Adam's learning rate: a quick rise, then half a cosine down to 0."""
-    return highest * min(1, 0.02 + done / 0.02) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 class Spent:
@@ -130,13 +138,51 @@ def train(data, model, seed, scratch, *, epochs=None, device="auto"):
     name = f"{data.name}-{model.replace(' ', '-')}-{seed}-{epochs}"
     spent = Spent(scratch / f"{name}.seconds")
     history = fit(
-        built, data.train, validation=data.test[:1000], objective=recipe.objective,
-        epochs=epochs, batch_size=recipe.batch_size, lr=lambda done: rate(recipe.lr, done),
+        built, data.train, validation=data.validation[:1000], objective=recipe.objective,
+        epochs=epochs, batch_size=recipe.batch_size, lr=vb.OneCycle(recipe.lr),
         optimizer=recipe.optimizer, device=device, seed=seed, callbacks=[spent],
         checkpoint=scratch / f"{name}.safetensors", resume=True,
     )  # fmt: skip
     clock = sum(row["seconds"] for row in history.rows if row["split"] == "train")
     return built, history, (before[0] + clock, before[1] + spent.seconds())
+
+
+def load(name, split=None):
+    """Return binarized images, some of the training images set apart to find settings by."""
+    return vb.load(name, download=False).split(split or VALIDATION[name]).binarized()
+
+
+def best(model, rows):
+    """Return the trial of a search, a row of text, that explains validation images best."""
+    return max((r for r in rows if r["model"] == model), key=lambda r: float(r["log_likelihood"]))
+
+
+def search(data, rows, model, optimizer, batch_size, peak, epochs):
+    """Train a model for a short time; return what that costs and how it explains validation images.
+
+    A model that goes on from another begins with the best of that one's short trainings.
+    """
+    recipe = MODELS[model]
+    built = build(model, data.image_shape, seed=0)
+    if recipe.after:
+        found = best(recipe.after, rows)
+        _short(built, data, recipe.after, *(found[key] for key in ("optimizer", *NUMBERS)))
+    started = time.process_time()
+    _short(built, data, model, optimizer, batch_size, peak, epochs)
+    seconds = time.process_time() - started
+    estimate = vb.log_likelihood(built, data.validation[::2], draws=500, progress=False)
+    return {
+        "log_likelihood": round(estimate.mean, 3), "judged": len(estimate.per_image),
+        "seconds": round(seconds, 1),
+    }  # fmt: skip
+
+
+def _short(built, data, model, optimizer, batch_size, peak, epochs):
+    fit(
+        built, data.train, objective=MODELS[model].objective, optimizer=optimizer,
+        batch_size=int(batch_size), lr=vb.OneCycle(float(peak)), epochs=int(epochs),
+        seed=0, device="cpu", progress=False,
+    )  # fmt: skip
 
 
 @torch.no_grad()
@@ -160,24 +206,27 @@ def fidelity(judge, test, generated):
 
 
 def judge_of(data):
-    """Return the classifier that judges samples: trained on the images as they are shown."""
-    return vb.fidelity.train_judge(data.train.binarized("static"), seed=0, progress=False)
+    """Return the classifier that judges samples, trained on all training images, tossed once.
+
+    It is no model of the table, and those set apart do not choose it.
+    """
+    images = vb.load(data.name, download=False).train.binarized("static")
+    return vb.fidelity.train_judge(images, seed=0, progress=False)
 
 
 def measure(data, model, seed, scratch, **changed):
     """Train one model and return all that is said of it."""
     built, history, (training_seconds, processor) = train(data, model, seed, scratch, **changed)
-    recipe, test, (judged, samples) = MODELS[model], data.test, JUDGED.get(model, QUICK)
-    every = max(len(test) // judged, 1)
+    recipe, test = MODELS[model], data.test
     started, processor_started = time.perf_counter(), time.process_time()
-    estimate = vb.log_likelihood(built, test[::every], draws=samples)
+    estimate = vb.log_likelihood(built, test, draws=DRAWS)
     seconds = time.perf_counter() - started
     found = vb.evaluate(built, test, objective=vb.NegativeELBO())
     row = {
         "dataset": data.name, "model": model, "seed": seed,
         "epochs": history.last("train")["epoch"],
         "log_likelihood": estimate.mean, "standard_error": estimate.standard_error,
-        "samples": samples, "judged": len(estimate.per_image),
+        "samples": DRAWS, "judged": len(estimate.per_image),
         "elbo": -found["loss"], "rate": found["kl"], "distortion": found["reconstruction"],
         "codes": list(built.config.get("latent_dims", [built.latent_dim])),
         "parameters": sum(p.numel() for p in built.parameters()),
@@ -192,12 +241,24 @@ def measure(data, model, seed, scratch, **changed):
     row = {key: _round(value) for key, value in row.items()}
     about = {
         "made_by": "python -m experiments.table", "data": data.source, "test_images": len(test),
-        "run": history.provenance, "objective": repr(recipe.objective), "after": recipe.after,
+        "validation_images": len(data.validation), "run": history.provenance,
+        "objective": repr(recipe.objective), "after": recipe.after,
         "settings": dict(batch_size=recipe.batch_size, lr=recipe.lr, optimizer=recipe.optimizer)
         | recipe.arguments,
     }  # fmt: skip
     curve = [[r["epoch"], _round(r["loss"])] for r in history.rows if r["split"] == "validation"]
-    return row | about | {"curve": curve[:: max(len(curve) // 40, 1)]}
+    per_image = packed(estimate.per_image)
+    return row | about | {"curve": curve[:: max(len(curve) // 40, 1)], "per_image": per_image}
+
+
+def packed(nats):
+    """Return numbers as a text, in tenths."""
+    return base64.b64encode(zlib.compress((10 * nats).round().astype("<i2").tobytes(), 9)).decode()
+
+
+def unpacked(text):
+    """Return the numbers of such a text."""
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), "<i2") / 10
 
 
 def held_out(data):
@@ -227,17 +288,24 @@ def read(folder=FOLDER):
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
 
 
+def made(path):
+    """Tell whether a run is done, and its settings were found on images set apart."""
+    return path.exists() and "validation_images" in json.loads(path.read_text(encoding="utf-8"))
+
+
 def outlook(dataset, missing, done):
     """Say how many runs of a data set are missing, what the others took, and how long it will be.
 
-    A missing run will take as long as another seed of the same model took, by the clock. What a run
-    begins with is the training of another, and is not counted again.
+    A missing run will take as long as another seed of the same model took, by the clock, and longer
+    by so much as its evaluation has more draws. What a run begins with is the training of another,
+    and is not counted again.
     """
     trained = {(row["model"], row["seed"]): row["training_seconds"] for row in done}
 
     def own(row):
         begun_with = trained.get((MODELS[row["model"]].after, row["seed"]), 0)
-        return row["training_seconds"] - begun_with + row["evaluation_seconds"]
+        more = row["test_images"] * DRAWS / (row["judged"] * row["samples"])
+        return row["training_seconds"] - begun_with + row["evaluation_seconds"] * more
 
     took = {row["model"]: own(row) for row in done}
     known = [took[model] for model, _ in missing if model in took]
@@ -265,10 +333,15 @@ def main(argv=None):
     parser.add_argument("--list", action="store_true", help="run nothing, say what is missing")
     parser.add_argument("--scratch", type=Path, default=Path("runs/table"), help="for checkpoints")
     parser.add_argument("--results", type=Path, default=FOLDER, help="for results")
+    parser.add_argument("--search", action="store_true", help="find learning rates, on MNIST")
     given = parser.parse_args(argv)
+    if given.search:
+        data = load("mnist")
+        run_missing(SEARCHED, SEARCH, lambda **cell: search(data, read_rows(SEARCHED), **cell))
+        return 0
     for name in given.dataset:
         try:
-            data = None if given.list else vb.load(name, download=False).binarized()
+            data = None if given.list else load(name)
         except FileNotFoundError:
             print(f"{name}: not at hand")
             continue
@@ -279,12 +352,14 @@ def main(argv=None):
             (model, seed): given.results / f"{name}-{model.replace(' ', '-')}-{seed}.json"
             for model in given.model for seed in given.seed
         }  # fmt: skip
-        missing = [cell for cell, path in paths.items() if given.again or not path.exists()]
+        missing = [cell for cell, path in paths.items() if given.again or not made(path)]
         if given.list:
             for cell in paths:
                 state = "missing" if cell in missing else "done"
                 print("{} {}, seed {}: {}".format(name, *cell, state))
-        runs = [row for row in read(given.results) if row["dataset"] == name and "seed" in row]
+        runs = [
+            row for row in read(given.results) if row["dataset"] == name and row["model"] in MODELS
+        ]
         print(outlook(name, missing, runs), flush=True)
         for model, seed in [] if given.list else missing:
             print(f"{name} {model}, seed {seed}", flush=True)

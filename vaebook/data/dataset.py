@@ -52,7 +52,7 @@ class Dataset:
         binarize. Raises a ValueError where too few images are left, or some are set apart already.
 
         >>> load("digits").split(300).validation
-        Images(300 of 1×8×8, uint8, 10 classes)
+        Images(300 of 1×28×28, uint8, 10 classes)
         """
         total = len(self.train)
         if not is_whole(validation) or validation >= total or self.validation:
