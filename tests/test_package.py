@@ -120,8 +120,8 @@ def test_the_loop_is_at_most_50_lines():
     assert length <= 50
 
 
-def test_the_package_has_at_most_6162_lines_that_are_not_blank():
-    assert not_blank(FILES) <= 6162
+def test_the_package_has_at_most_6163_lines_that_are_not_blank():
+    assert not_blank(FILES) <= 6163
 
 
 def test_every_public_name_is_there():

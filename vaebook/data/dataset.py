@@ -48,16 +48,17 @@ class Dataset:
     def split(self, validation: int = 5_000, *, seed: int = 0) -> "Dataset":
         """Return the data with so many training images set apart as `validation`, drawn by `seed`.
 
-        Settings are found by these, so that the test images are used once. Split before you
-        binarize. Raises a ValueError where too few images are left, or some are set apart already.
+        Settings are found by these, so that the test images are used once. Raises a ValueError for
+        data split or binarized before, or where not two training images are left.
 
         >>> load("digits").split(300).validation
         Images(300 of 1×28×28, uint8, 10 classes)
         """
+        if self.validation or self.train.redrawn:
+            raise wrong("split", "data neither split nor binarized yet", self.source)
         total = len(self.train)
-        if not is_whole(validation) or validation >= total or self.validation:
-            wanted = f"1 to {total - 1:,} images, of data that is not split yet"
-            raise wrong("validation", wanted, validation)
+        if not is_whole(validation) or validation > total - 2:
+            raise wrong("validation", f"a number that leaves 2 of {total:,} images", validation)
         order = torch.randperm(total, generator=torch.Generator().manual_seed(as_seed(seed)))
         apart, kept = order[:validation].sort().values, order[validation:].sort().values
         source = f"{self.source}; {validation:,} of the training images set apart by seed {seed}"
