@@ -232,7 +232,7 @@ def test_where_data_is_kept(monkeypatch, tmp_path):
 
 
 def test_examples_run():
-    assert doctest.testmod(dataset) == (0, 2)
+    assert doctest.testmod(dataset) == (0, 3)
 
 
 @pytest.mark.parametrize("name", NAMES)
