@@ -20,6 +20,7 @@ trained on what, for how long, and
 Training images are binarized anew at each use, the others once. Of the training images some are set
 apart, by which settings are found (table_search.csv tells what was tried); the test images are used
 once, by the finished models. A run that was made before images were set apart counts as missing.
+Models that `TRIED` does not name still have settings from before: search first, then run them.
 The epochs are what two CPU cores can do; --epochs trains longer, with the learning rate falling
 over that many.
 """
@@ -147,9 +148,9 @@ def train(data, model, seed, scratch, *, epochs=None, device="auto"):
     return built, history, (before[0] + clock, before[1] + spent.seconds())
 
 
-def load(name, split=None):
+def load(name):
     """Return binarized images, some of the training images set apart to find settings by."""
-    return vb.load(name, download=False).split(split or VALIDATION[name]).binarized()
+    return vb.load(name, download=False).split(VALIDATION[name]).binarized()
 
 
 def best(model, rows):
@@ -208,7 +209,7 @@ def fidelity(judge, test, generated):
 def judge_of(data):
     """Return the classifier that judges samples, trained on all training images, tossed once.
 
-    It is no model of the table, and those set apart do not choose it.
+    Those set apart are among them: it judges finished models, and no setting is chosen by it.
     """
     images = vb.load(data.name, download=False).train.binarized("static")
     return vb.fidelity.train_judge(images, seed=0, progress=False)
@@ -289,7 +290,7 @@ def read(folder=FOLDER):
 
 
 def made(path):
-    """Tell whether a run is done, and its settings were found on images set apart."""
+    """Tell whether a run is done, and was trained without the images set apart."""
     return path.exists() and "validation_images" in json.loads(path.read_text(encoding="utf-8"))
 
 

@@ -265,6 +265,7 @@ def test_the_published_figure_of_the_vae_is_reproduced():
     rows = of("mnist", "vae")
     assert sorted(rows) == [0, 1, 2]
     assert np.mean([row["log_likelihood"] for row in rows.values()]) >= -86.9
+    assert all(row["parameters"] < 5_000_000 for row in rows.values())
 
 
 def test_runs_by_the_protocol_are_judged_in_full():
@@ -273,6 +274,7 @@ def test_runs_by_the_protocol_are_judged_in_full():
         (model, seed) for model in ("vae", "iwae-5") for seed in table.SEEDS
     }
     for row in found:
+        assert row["model"] in table.TRIED
         recipe = table.MODELS[row["model"]]
         assert row["validation_images"] == table.VALIDATION[row["dataset"]]
         assert (row["judged"], row["samples"]) == (row["test_images"], 5000)
@@ -284,11 +286,14 @@ def test_runs_by_the_protocol_are_judged_in_full():
 
 
 @pytest.mark.parametrize(
-    ("model", "least"), [("iwae-50 muon", -84.9), ("large ladder iw-10", -82.0)]
+    ("model", "least", "samples"),
+    [("iwae-50 muon", -84.9, 5000), ("large ladder iw-10", -82.0, 1000)],
 )
-def test_what_one_seed_reaches(model, least):
+def test_what_one_seed_reaches(model, least, samples):
     row = of("mnist", model)[0]
     assert row["log_likelihood"] > least
+    assert row["samples"] == samples
+    assert row["judged"] == 10_000
     assert row["parameters"] < 5_000_000
 
 
