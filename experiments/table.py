@@ -52,7 +52,7 @@ EARLY, WARM = (vb.NegativeELBO(schedule=vb.Warmup(end=end)) for end in (0.1, 0.3
 VALIDATION = {"mnist": 5000, "kmnist": 1000, "fashion_mnist": 5000}  # training images set apart
 DRAWS = 5000  # of every test image, as in Burda et al.
 SEARCHED = RESULTS / "table_search.csv"
-NUMBERS = ("batch_size", "peak", "epochs")
+TRIAL = ("optimizer", "batch_size", "peak", "epochs")
 
 
 class Recipe(NamedTuple):
@@ -97,7 +97,7 @@ TRIED = {
     "iwae-5": [("muon", 1000, peak, 2) for peak in (5e-3, 1e-2, 2e-2, 4e-2)],
 }
 SEARCH = [
-    dict(zip(("model", "optimizer", "batch_size", "peak", "epochs"), (model, *how), strict=True))
+    {"model": model} | dict(zip(TRIAL, how, strict=True))
     for model, tried in TRIED.items() for how in tried
 ]  # fmt: skip
 
@@ -167,9 +167,9 @@ def search(data, rows, model, optimizer, batch_size, peak, epochs):
     built = build(model, data.image_shape, seed=0)
     if recipe.after:
         found = best(recipe.after, rows)
-        _short(built, data, recipe.after, *(found[key] for key in ("optimizer", *NUMBERS)))
+        train_briefly(built, data, recipe.after, *(found[key] for key in TRIAL))
     started = time.process_time()
-    _short(built, data, model, optimizer, batch_size, peak, epochs)
+    train_briefly(built, data, model, optimizer, batch_size, peak, epochs)
     seconds = time.process_time() - started
     estimate = vb.log_likelihood(built, data.validation[::2], draws=500, progress=False)
     return {
@@ -178,7 +178,8 @@ def search(data, rows, model, optimizer, batch_size, peak, epochs):
     }  # fmt: skip
 
 
-def _short(built, data, model, optimizer, batch_size, peak, epochs):
+def train_briefly(built, data, model, optimizer, batch_size, peak, epochs):
+    """Make the training of a trial, whose numbers may be texts."""
     fit(
         built, data.train, objective=MODELS[model].objective, optimizer=optimizer,
         batch_size=int(batch_size), lr=vb.OneCycle(float(peak)), epochs=int(epochs),
