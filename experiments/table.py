@@ -295,23 +295,24 @@ def made(path):
     return path.exists() and "validation_images" in json.loads(path.read_text(encoding="utf-8"))
 
 
-def outlook(dataset, missing, done):
+def outlook(dataset, missing, rows):
     """Say how many runs of a data set are missing, what the others took, and how long it will be.
 
     A missing run will take as long as another seed of the same model took, by the clock, and longer
     by so much as its evaluation has more draws. What a run begins with is the training of another,
     and is not counted again.
     """
-    trained = {(row["model"], row["seed"]): row["training_seconds"] for row in done}
+    trained = {(row["model"], row["seed"]): row["training_seconds"] for row in rows}
 
-    def own(row):
+    def seconds(row, draws):
         begun_with = trained.get((MODELS[row["model"]].after, row["seed"]), 0)
-        more = row["test_images"] * DRAWS / (row["judged"] * row["samples"])
-        return row["training_seconds"] - begun_with + row["evaluation_seconds"] * more
+        per_draw = row["evaluation_seconds"] / (row["judged"] * row["samples"])
+        return row["training_seconds"] - begun_with + per_draw * draws
 
-    took = {row["model"]: own(row) for row in done}
+    done = [row for row in rows if (row["model"], row["seed"]) not in missing]
+    hours = sum(seconds(row, row["judged"] * row["samples"]) for row in done) / 3600
+    took = {row["model"]: seconds(row, row["test_images"] * DRAWS) for row in rows}
     known = [took[model] for model, _ in missing if model in took]
-    hours = sum(map(own, done)) / 3600
     said = f"{dataset}: {len(missing)} runs missing; {len(done)} done in {hours:.1f} hours"
     if known:
         said += f"; about {sum(known) / 3600:.1f} hours for {len(known)} of the missing"

@@ -154,7 +154,10 @@ def test_the_outlook_goes_by_other_seeds_of_the_same_model():
     assert "3 runs missing; 1 done in 2.0 hours; about 4.0 hours for 2 of the missing" in said
     assert "about" not in table.outlook("mnist", missing[2:], done)
     fewer = [done[0] | {"judged": 50, "samples": table.DRAWS // 9}]  # a run of fewer draws
-    assert "about 5.9 hours" in table.outlook("mnist", missing[:2], fewer)
+    said = table.outlook("mnist", missing[:2], fewer)
+    assert "2 runs missing; 1 done in 2.0 hours; about 5.9 hours for 2 of the missing" in said
+    said = table.outlook("mnist", [("vae", 0)], fewer)  # a row that will be replaced is not done
+    assert "1 runs missing; 0 done in 0.0 hours; about 2.9 hours for 1 of the missing" in said
     after = done[0] | {"model": "iwae-5", "training_seconds": 10_400}  # 7,000 of them the VAE's
     assert "2 done in 3.0 hours; about 1.0 hours" in table.outlook(
         "mnist", [("iwae-5", 1)], [*done, after]
