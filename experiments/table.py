@@ -4,7 +4,7 @@
     python -m experiments.table --dataset mnist --model vae --seed 0         one run
     python -m experiments.table --list                  say what is done and what is missing
     python -m experiments.table --search                find learning rates on validation images
-    python -m experiments.table --model vae --epochs 3280 --again            as long as the paper
+    python -m experiments.table --dataset mnist --model vae --epochs 3280 --results runs/longer
 
 Each run has a file of its own, so that several can be made at once, and an interrupted one goes on
 from its last epoch, which --scratch (runs/table) keeps. Before it starts, the command says how many
@@ -349,7 +349,7 @@ def main(argv=None):
             print(f"{name}: not at hand")
             continue
         reference = given.results / f"{name}-held-out.json"
-        if data and not reference.exists():
+        if data and (given.again or not reference.exists()):
             keep(held_out(data), reference)
         paths = {
             (model, seed): given.results / f"{name}-{model.replace(' ', '-')}-{seed}.json"

@@ -177,6 +177,18 @@ def test_a_run_from_before_images_were_set_apart_is_missing(small, tmp_path, cap
     assert "mnist vae, seed 0: missing" in capsys.readouterr().out
 
 
+def test_again_replaces_the_held_out_images_too(small, tmp_path):
+    path = tmp_path / "results" / "mnist-held-out.json"
+    some = ("--model", "vae", "--seed", "0")
+    assert run(tmp_path, *some) == 0
+    whole = path.read_text()
+    table.keep({"dataset": "mnist", "model": "held-out images"}, path)
+    assert run(tmp_path, *some) == 0
+    assert path.read_text() != whole
+    assert run(tmp_path, *some, "--again") == 0
+    assert path.read_text() == whole
+
+
 def test_packed_numbers_are_right_to_half_a_tenth():
     nats = np.random.default_rng(0).normal(-100, 30, 999)
     assert np.abs(table.unpacked(table.packed(nats)) - nats).max() <= 0.05 + 1e-9
